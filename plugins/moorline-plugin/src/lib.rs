@@ -1,0 +1,1 @@
+//! The plugin interface of Moorline. Empty until plugins are loaded: nothing here is stable yet.

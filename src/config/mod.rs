@@ -1,0 +1,73 @@
+//! Settings: complete and validated, made once at start.
+
+pub mod limits;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything an operator may choose. `cli/serve` makes it: flag > environment > file > default.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The SQLite file.
+    pub file: PathBuf,
+    /// The sealing key; default: the file's name with `.key` appended.
+    pub key_file: PathBuf,
+    /// Where clients connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How clients reach the server, without trailing slash; `None`: from the bound address.
+    pub access_url: Option<String>,
+    /// TLS certificate chain and key, both PEM; `None`: plain HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpRange>,
+    /// Workers for plain requests.
+    pub http_threads: usize,
+    /// Workers for agent RPCs.
+    pub rpc_threads: usize,
+    /// Event loops.
+    pub loops: usize,
+    /// OpenMetrics on a port of its own; it is always on the admin socket.
+    pub metrics_listen: Option<SocketAddr>,
+    /// How long rows are kept.
+    pub retention: crate::store::Retention,
+    /// How often agents report statistics.
+    pub stats_interval: Duration,
+    /// Shown by clients when an agent does not connect and has no URL of its own.
+    pub troubleshooting_url: String,
+    /// Makes agents and clients use WebSockets only to reach the relay.
+    pub derp_force_websockets: bool,
+    /// Makes agents and clients use the relay only.
+    pub disable_direct_connections: bool,
+    /// `hostname_suffix` for `coder config-ssh`.
+    pub hostname_suffix: String,
+    /// Requests per address, path and minute; 0: unlimited.
+    pub requests_per_minute: u32,
+    /// Open the file even on a network file system.
+    pub allow_network_file_system: bool,
+}
+
+/// An address or a CIDR range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IpRange {
+    /// Its first address.
+    pub base: IpAddr,
+    /// Leading bits that count.
+    pub bits: u8,
+}
+
+impl IpRange {
+    /// Whether `address` lies in the range.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        fn bits(address: IpAddr) -> (u128, u8) {
+            match address {
+                IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
+                IpAddr::V6(v6) => (u128::from(v6), 128),
+            }
+        }
+        let (base, width) = bits(self.base);
+        let (other, other_width) = bits(address);
+        let keep = u32::from(self.bits.min(width));
+        width == other_width && (keep == 0 || (base ^ other) >> (128 - keep) == 0)
+    }
+}

@@ -1,0 +1,38 @@
+//! What a running server consists of, as handlers see it.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::presence::Presence;
+use crate::config::Settings;
+use crate::ops::hub::Hub;
+use crate::ops::jobs::Jobs;
+use crate::ops::metrics::Metrics;
+use crate::store::Store;
+use crate::tailnet::nodes::Nodes;
+
+/// The parts of a running server. Made once by `cli/serve`, shared by all threads.
+pub struct App {
+    /// What the operator chose.
+    pub settings: Settings,
+    /// How clients reach the server: scheme, host, port, no trailing slash.
+    pub access_url: String,
+    /// Stable id of this file.
+    pub deployment_id: Uuid,
+    /// The file.
+    pub store: Store,
+    /// Who wants to know about changes.
+    pub hub: Hub,
+    /// Which agents are connected at present.
+    pub presence: Presence,
+    /// What agents last said about their place in the tailnet.
+    pub nodes: Nodes,
+    /// The `rpc-N` pool.
+    pub jobs: Jobs,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// The shared handle.
+pub type Shared = Arc<App>;

@@ -1,0 +1,3 @@
+//! The `moorline` program.
+
+fn main() {}

@@ -1,0 +1,7 @@
+//! Ids and instants: the words that every other module shares.
+
+mod ids;
+mod time;
+
+pub use ids::{AgentId, AppId, LogSourceId, ScriptId, UserId, WorkspaceId};
+pub use time::{MICROS_PER_SECOND, Timestamp, TimestampError};

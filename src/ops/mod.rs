@@ -1,0 +1,6 @@
+//! What every part of a running server needs: named threads, work queues, mailboxes, topics, metrics.
+
+pub mod hub;
+pub mod jobs;
+pub mod mail;
+pub mod metrics;

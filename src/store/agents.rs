@@ -1,0 +1,282 @@
+//! Table `agents`.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+
+use super::columns::{json, words};
+use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
+
+words!(
+    /// What an agent says about its own life.
+    Lifecycle {
+        /// Declared, never started.
+        Created = "created",
+        /// Start scripts run.
+        Starting = "starting",
+        /// A start script took too long.
+        StartTimeout = "start_timeout",
+        /// A start script failed.
+        StartError = "start_error",
+        /// All start scripts ended well.
+        Ready = "ready",
+        /// Stop scripts run.
+        ShuttingDown = "shutting_down",
+        /// A stop script took too long.
+        ShutdownTimeout = "shutdown_timeout",
+        /// A stop script failed.
+        ShutdownError = "shutdown_error",
+        /// Ended.
+        Off = "off",
+    }
+);
+
+/// A living agent of a living workspace.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// Stable id; also the peer id in the tailnet.
+    pub id: AgentId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// The agent that declared it, for a sub-agent.
+    pub parent_id: Option<AgentId>,
+    /// Unique in the workspace, ignoring case.
+    pub name: String,
+    /// SHA-256 of the 16 bytes of its token.
+    pub token_hash: Vec<u8>,
+    /// The 16 bytes of its token, sealed.
+    pub token_sealed: Vec<u8>,
+    /// `linux`, `darwin` or `windows`.
+    pub operating_system: String,
+    /// `amd64`, `arm64` or `armv7`.
+    pub architecture: String,
+    /// Working directory as declared.
+    pub directory: String,
+    /// Declared environment.
+    pub environment: BTreeMap<String, String>,
+    /// Message-of-the-day file inside the machine.
+    pub motd_file: String,
+    /// Shown when it does not connect.
+    pub troubleshooting_url: String,
+    /// 0: never times out.
+    pub connection_timeout_seconds: i64,
+    /// Words of the closed set of display apps.
+    pub display_apps: Vec<String>,
+    /// Cloud instance that it is bound to.
+    pub instance_id: String,
+    /// Build version as reported; empty before the first start-up report.
+    pub version: String,
+    /// `version` of its RPC connection, stored with the start-up report.
+    pub api_version: String,
+    /// Working directory as the agent resolved it.
+    pub expanded_directory: String,
+    /// `envbox`, `envbuilder`, `exectrace`; sorted.
+    pub subsystems: Vec<String>,
+    /// As reported.
+    pub lifecycle_state: Lifecycle,
+    /// Start of the start scripts.
+    pub started_at: Option<Timestamp>,
+    /// End of the start scripts.
+    pub ready_at: Option<Timestamp>,
+    /// First connection ever.
+    pub first_connected_at: Option<Timestamp>,
+    /// Last time it was known to be connected, as stored; see `domain::presence` for the live value.
+    pub last_connected_at: Option<Timestamp>,
+    /// End of the last connection.
+    pub disconnected_at: Option<Timestamp>,
+    /// Bytes of all accepted log lines.
+    pub logs_length: i64,
+    /// Whether a batch was refused for size.
+    pub logs_overflowed: bool,
+    /// Declared at.
+    pub created_at: Timestamp,
+    /// Last change.
+    pub updated_at: Timestamp,
+}
+
+impl Agent {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
+        Ok(Agent {
+            id: row.get("id")?,
+            workspace_id: row.get("workspace_id")?,
+            parent_id: row.get("parent_id")?,
+            name: row.get("name")?,
+            token_hash: row.get("token_hash")?,
+            token_sealed: row.get("token_sealed")?,
+            operating_system: row.get("operating_system")?,
+            architecture: row.get("architecture")?,
+            directory: row.get("directory")?,
+            environment: json(row, "environment")?,
+            motd_file: row.get("motd_file")?,
+            troubleshooting_url: row.get("troubleshooting_url")?,
+            connection_timeout_seconds: row.get("connection_timeout_seconds")?,
+            display_apps: json(row, "display_apps")?,
+            instance_id: row.get("instance_id")?,
+            version: row.get("version")?,
+            api_version: row.get("api_version")?,
+            expanded_directory: row.get("expanded_directory")?,
+            subsystems: json(row, "subsystems")?,
+            lifecycle_state: row.get("lifecycle_state")?,
+            started_at: row.get("started_at")?,
+            ready_at: row.get("ready_at")?,
+            first_connected_at: row.get("first_connected_at")?,
+            last_connected_at: row.get("last_connected_at")?,
+            disconnected_at: row.get("disconnected_at")?,
+            logs_length: row.get("logs_length")?,
+            logs_overflowed: row.get("logs_overflowed")?,
+            created_at: row.get("created_at")?,
+            updated_at: row.get("updated_at")?,
+        })
+    }
+}
+
+/// Living agents only; an agent of a removed workspace is removed with it.
+const SELECT: &str = "SELECT * FROM agents WHERE deleted_at IS NULL";
+
+/// The living agent with this id.
+pub fn by_id(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<Agent>> {
+    conn.prepare_cached(&format!("{SELECT} AND id = ?"))?.query_row([id], Agent::from_row).optional()
+}
+
+/// The living agent whose token hashes to this.
+pub fn by_token_hash(conn: &Connection, hash: &[u8]) -> rusqlite::Result<Option<Agent>> {
+    conn.prepare_cached(&format!("{SELECT} AND token_hash = ?"))?.query_row([hash], Agent::from_row).optional()
+}
+
+/// Living agents of a workspace, parents first, by name.
+pub fn of_workspace(conn: &Connection, workspace: WorkspaceId) -> rusqlite::Result<Vec<Agent>> {
+    conn.prepare_cached(&format!("{SELECT} AND workspace_id = ? ORDER BY parent_id IS NOT NULL, lower(name)"))?
+        .query_map([workspace], Agent::from_row)?
+        .collect()
+}
+
+/// Living sub-agents of an agent.
+pub fn of_parent(conn: &Connection, parent: AgentId) -> rusqlite::Result<Vec<Agent>> {
+    conn.prepare_cached(&format!("{SELECT} AND parent_id = ? ORDER BY created_at, id"))?
+        .query_map([parent], Agent::from_row)?
+        .collect()
+}
+
+/// The owner of an agent's workspace, if both live.
+pub fn owner(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<UserId>> {
+    conn.prepare_cached(
+        "SELECT w.owner_id FROM agents a JOIN workspaces w ON w.id = a.workspace_id
+         WHERE a.id = ? AND a.deleted_at IS NULL AND w.deleted_at IS NULL",
+    )?
+    .query_row([id], |row| row.get(0))
+    .optional()
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}
+
+/// Adds an agent with its declared columns; what an agent reports begins empty.
+pub fn insert(conn: &Connection, agent: &Agent) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO agents (id, workspace_id, parent_id, name, token_hash, token_sealed, operating_system, architecture,
+             directory, environment, motd_file, troubleshooting_url, connection_timeout_seconds, display_apps, instance_id,
+             created_at, updated_at)
+         VALUES (:id, :workspace_id, :parent_id, :name, :token_hash, :token_sealed, :operating_system, :architecture,
+             :directory, :environment, :motd_file, :troubleshooting_url, :timeout, :display_apps, :instance_id,
+             :created_at, :updated_at)",
+    )?
+    .execute(named_params! {
+        ":id": agent.id, ":workspace_id": agent.workspace_id, ":parent_id": agent.parent_id, ":name": agent.name,
+        ":token_hash": agent.token_hash, ":token_sealed": agent.token_sealed,
+        ":operating_system": agent.operating_system, ":architecture": agent.architecture, ":directory": agent.directory,
+        ":environment": to_json(&agent.environment)?, ":motd_file": agent.motd_file,
+        ":troubleshooting_url": agent.troubleshooting_url, ":timeout": agent.connection_timeout_seconds,
+        ":display_apps": to_json(&agent.display_apps)?, ":instance_id": agent.instance_id,
+        ":created_at": agent.created_at, ":updated_at": agent.updated_at,
+    })?;
+    Ok(())
+}
+
+/// Writes the declared columns of an agent.
+pub fn update_declaration(conn: &Connection, agent: &Agent) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agents SET operating_system = :operating_system, architecture = :architecture, directory = :directory,
+             environment = :environment, motd_file = :motd_file, troubleshooting_url = :troubleshooting_url,
+             connection_timeout_seconds = :timeout, display_apps = :display_apps, instance_id = :instance_id,
+             updated_at = :updated_at
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": agent.id, ":operating_system": agent.operating_system, ":architecture": agent.architecture,
+        ":directory": agent.directory, ":environment": to_json(&agent.environment)?, ":motd_file": agent.motd_file,
+        ":troubleshooting_url": agent.troubleshooting_url, ":timeout": agent.connection_timeout_seconds,
+        ":display_apps": to_json(&agent.display_apps)?, ":instance_id": agent.instance_id,
+        ":updated_at": agent.updated_at,
+    })?;
+    Ok(())
+}
+
+/// Replaces an agent's token.
+pub fn set_token(conn: &Connection, id: AgentId, hash: &[u8], sealed: &[u8], at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET token_hash = ?, token_sealed = ?, updated_at = ? WHERE id = ?")?
+        .execute((hash, sealed, at, id))?;
+    Ok(())
+}
+
+/// Removes an agent and its sub-agents, keeping the rows; says whether it existed.
+pub fn remove(conn: &Connection, id: AgentId, at: Timestamp) -> rusqlite::Result<bool> {
+    let removed = conn
+        .prepare_cached("UPDATE agents SET deleted_at = ? WHERE id = ? AND deleted_at IS NULL")?
+        .execute((at, id))?;
+    conn.prepare_cached("UPDATE agents SET deleted_at = ? WHERE parent_id = ? AND deleted_at IS NULL")?
+        .execute((at, id))?;
+    Ok(removed > 0)
+}
+
+/// A connection begins: first and last connection are `at`, the end of an older one is cleared.
+pub fn connected(conn: &Connection, id: AgentId, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agents SET first_connected_at = ifnull(first_connected_at, ?1), last_connected_at = ?1,
+             disconnected_at = NULL, updated_at = ?1 WHERE id = ?2",
+    )?
+    .execute((at, id))?;
+    Ok(())
+}
+
+/// The last connection ends.
+pub fn disconnected(conn: &Connection, id: AgentId, last_seen: Timestamp, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agents SET last_connected_at = ?1, disconnected_at = ?2, updated_at = ?2 WHERE id = ?3",
+    )?
+    .execute((last_seen, at, id))?;
+    Ok(())
+}
+
+/// The start-up report.
+pub fn set_startup(
+    conn: &Connection,
+    id: AgentId,
+    version: &str,
+    api_version: &str,
+    expanded_directory: &str,
+    subsystems: &[String],
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agents SET version = ?, api_version = ?, expanded_directory = ?, subsystems = ?, updated_at = ? WHERE id = ?",
+    )?
+    .execute((version, api_version, expanded_directory, to_json(&subsystems)?, at, id))?;
+    Ok(())
+}
+
+/// The lifecycle and the instants that go with it.
+pub fn set_lifecycle(
+    conn: &Connection,
+    id: AgentId,
+    state: Lifecycle,
+    started_at: Option<Timestamp>,
+    ready_at: Option<Timestamp>,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agents SET lifecycle_state = ?, started_at = ?, ready_at = ?, updated_at = ? WHERE id = ?",
+    )?
+    .execute((state, started_at, ready_at, at, id))?;
+    Ok(())
+}

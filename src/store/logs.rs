@@ -1,0 +1,134 @@
+//! Tables `agent_log_sources` and `agent_logs`.
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::columns::words;
+use crate::model::{AgentId, LogSourceId, Timestamp};
+
+words!(
+    /// Severity of a line.
+    Level {
+        /// Finest.
+        Trace = "trace",
+        /// For debugging.
+        Debug = "debug",
+        /// Ordinary.
+        Info = "info",
+        /// Odd.
+        Warn = "warn",
+        /// Wrong.
+        Error = "error",
+    }
+);
+
+/// Where lines come from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Source {
+    /// Unique in the agent.
+    pub id: LogSourceId,
+    /// Shown to people.
+    pub display_name: String,
+    /// Path or URL of an icon.
+    pub icon: String,
+    /// First seen.
+    pub created_at: Timestamp,
+}
+
+/// Sources of an agent, oldest first.
+pub fn sources(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Source>> {
+    conn.prepare_cached("SELECT * FROM agent_log_sources WHERE agent_id = ? ORDER BY created_at, id")?
+        .query_map([agent], |row| {
+            Ok(Source {
+                id: row.get("id")?,
+                display_name: row.get("display_name")?,
+                icon: row.get("icon")?,
+                created_at: row.get("created_at")?,
+            })
+        })?
+        .collect()
+}
+
+/// Adds a source unless the agent has one with this id already.
+pub fn ensure_source(conn: &Connection, agent: AgentId, source: &Source) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO agent_log_sources (agent_id, id, display_name, icon, created_at) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (agent_id, id) DO NOTHING",
+    )?
+    .execute((agent, source.id, &source.display_name, &source.icon, source.created_at))?;
+    Ok(())
+}
+
+/// A declared script's source: added, or renamed when the script was.
+pub fn declare_source(conn: &Connection, agent: AgentId, source: &Source) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO agent_log_sources (agent_id, id, display_name, icon, created_at) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (agent_id, id) DO UPDATE SET display_name = excluded.display_name, icon = excluded.icon",
+    )?
+    .execute((agent, source.id, &source.display_name, &source.icon, source.created_at))?;
+    Ok(())
+}
+
+/// A line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Ascending over the whole server.
+    pub id: i64,
+    /// Where it comes from.
+    pub source_id: LogSourceId,
+    /// When the server took it.
+    pub created_at: Timestamp,
+    /// Severity.
+    pub level: Level,
+    /// Without a newline at the end.
+    pub output: String,
+}
+
+/// Lines of an agent with `after < id < before`, in id order, at most `limit`.
+pub fn lines(conn: &Connection, agent: AgentId, after: i64, before: i64, limit: i64) -> rusqlite::Result<Vec<Line>> {
+    conn.prepare_cached(
+        "SELECT id, source_id, created_at, level, output FROM agent_logs
+         WHERE agent_id = ? AND id > ? AND id < ? ORDER BY id LIMIT ?",
+    )?
+    .query_map((agent, after, before, limit), |row| {
+        Ok(Line {
+            id: row.get(0)?,
+            source_id: row.get(1)?,
+            created_at: row.get(2)?,
+            level: row.get(3)?,
+            output: row.get(4)?,
+        })
+    })?
+    .collect()
+}
+
+/// `(logs_length, logs_overflowed)` of an agent.
+pub fn usage(conn: &Connection, agent: AgentId) -> rusqlite::Result<Option<(i64, bool)>> {
+    conn.prepare_cached("SELECT logs_length, logs_overflowed FROM agents WHERE id = ?")?
+        .query_row([agent], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+}
+
+/// Marks that a batch was refused for size.
+pub fn set_overflowed(conn: &Connection, agent: AgentId) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET logs_overflowed = 1 WHERE id = ?")?.execute([agent])?;
+    Ok(())
+}
+
+/// Adds a batch of lines, all at one instant, and `bytes` to the agent's sum.
+pub fn insert(
+    conn: &Connection,
+    agent: AgentId,
+    source: LogSourceId,
+    at: Timestamp,
+    batch: &[(Level, String)],
+    bytes: i64,
+) -> rusqlite::Result<()> {
+    let mut insert = conn.prepare_cached(
+        "INSERT INTO agent_logs (agent_id, source_id, created_at, level, output) VALUES (?, ?, ?, ?, ?)",
+    )?;
+    for (level, output) in batch {
+        insert.execute((agent, source, at, level, output))?;
+    }
+    conn.prepare_cached("UPDATE agents SET logs_length = logs_length + ? WHERE id = ?")?.execute((bytes, agent))?;
+    Ok(())
+}

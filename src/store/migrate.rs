@@ -1,0 +1,1 @@
+//! Migrations: the steps that lead from an older file to the present schema.

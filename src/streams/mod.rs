@@ -1,0 +1,65 @@
+//! Long-lived sockets: what happens on a connection after its request was answered with an upgrade
+//! or with an endless body.
+//!
+//! A stream is a state machine that the loop owning its socket drives: bytes, mail and time in,
+//! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
+
+use std::time::Instant;
+
+use crate::ops::mail::{Address, Mail};
+
+/// What a stream writes, and what it asks of its loop.
+#[derive(Default)]
+pub struct Out {
+    /// Bytes for the client, appended by the stream and drained by the loop (after TLS, if any).
+    pub bytes: Vec<u8>,
+    /// Set to end the connection once `bytes` is written.
+    pub finish: bool,
+    /// Set to drop the connection at once, unwritten bytes included.
+    pub abort: bool,
+    /// Bytes of earlier rounds that the client has not taken yet; set by the loop before each call.
+    pub backlog: usize,
+}
+
+/// A long-lived connection.
+pub trait Stream: Send {
+    /// Called once, after the response head was queued. `address` is where mail for this stream goes.
+    fn open(&mut self, now: Instant, address: Address, out: &mut Out);
+
+    /// Bytes from the client.
+    fn receive(&mut self, now: Instant, bytes: &[u8], out: &mut Out);
+
+    /// Mail from other threads.
+    fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out);
+
+    /// When [`Stream::tick`] is due; asked after every call.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// The deadline has passed.
+    fn tick(&mut self, now: Instant, out: &mut Out);
+
+    /// The client has taken all that was written. A stream that held back more may go on.
+    fn drained(&mut self, now: Instant, out: &mut Out) {
+        let _ = (now, out);
+    }
+
+    /// Whether the loop should read from the client. `false` pushes back through TCP.
+    fn wants_input(&self) -> bool {
+        true
+    }
+
+    /// The server is stopping: say goodbye in a way that makes the client come back (1012, or
+    /// dropping the connection), and set [`Out::finish`].
+    fn shutdown(&mut self, now: Instant, out: &mut Out);
+
+    /// The connection is gone, for whatever reason. Called exactly once, last.
+    fn closed(&mut self);
+}
+
+/// How the connection is answered before its stream takes over.
+pub enum Start {
+    /// `101 Switching Protocols` to WebSocket; the handler has checked the handshake.
+    WebSocket(Box<dyn Stream>),
+    /// `200` with an endless `text/event-stream` body; the stream writes HTTP chunks.
+    Events(Box<dyn Stream>),
+}

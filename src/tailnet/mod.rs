@@ -1,0 +1,3 @@
+//! Who may see whom: the relay map and the nodes of agents. (The coordinator proper comes later.)
+
+pub mod nodes;
