@@ -4,7 +4,11 @@
 //! A stream is a state machine that the loop owning its socket drives: bytes, mail and time in,
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+use uuid::Uuid;
 
 use crate::ops::mail::{Address, Mail};
 
@@ -62,4 +66,24 @@ pub enum Start {
     WebSocket(Box<dyn Stream>),
     /// `200` with an endless `text/event-stream` body; the stream writes HTTP chunks.
     Events(Box<dyn Stream>),
+}
+
+/// Streams that a handler has made and whose connection the edge has not handed over yet, by
+/// request id. A request has one at most, and the edge takes it with the response, so the table
+/// holds no more than the requests being answered. Cloning gives another handle to the same table.
+#[derive(Clone, Default)]
+pub struct Arrivals {
+    waiting: Arc<Mutex<HashMap<Uuid, Start>>>,
+}
+
+impl Arrivals {
+    /// Leaves a stream for the edge to take when it sees the response to `request`.
+    pub fn put(&self, request: Uuid, start: Start) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, start);
+    }
+
+    /// Takes the stream of `request`.
+    pub fn take(&self, request: Uuid) -> Option<Start> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request)
+    }
 }
