@@ -1,1 +1,3 @@
-//! Tests of wire.
+//! The codecs of `moorline::wire`.
+
+mod proto;

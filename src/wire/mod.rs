@@ -1,1 +1,3 @@
-//! wire.
+//! Codecs: bytes (and nothing else) in, values, events and bytes out. No socket, no clock, no store.
+
+pub mod proto;
