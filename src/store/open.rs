@@ -95,7 +95,7 @@ fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, St
     }
     let sealer = Sealer::open(&options.key_file, created).map_err(|error| key_advice(error.to_string(), options))?;
     if created {
-        create::create(&file, &sealer)?;
+        create::create(&file, &options.key_file, &sealer)?;
     } else {
         refuse_foreign(&file)?;
     }
