@@ -1,6 +1,7 @@
 //! The rules: who may do what, and what follows from it. Knows neither HTTP nor SQL text.
 
 pub mod access;
+pub mod admin;
 pub mod agent_logs;
 pub mod agents;
 pub mod app;
