@@ -9,6 +9,10 @@ use crate::domain::{Error, Fault};
 
 /// The body as a `T`, whose fields must all have defaults.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // Serde would take a list as the fields in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Err(not_json("An object is expected, not a list."));
+    }
     // Almost every body is read at once; the detours below serve the others.
     if let Some(Ok(value)) = Deserializer::from_slice(bytes).into_iter::<T>().next() {
         return Ok(value);
