@@ -48,3 +48,10 @@ pub const LOG_LINE_CHARS: usize = 1_024;
 /// Largest message of a one-way JSON stream, bytes: Go clients close at 32,768 (coder/websocket
 /// v1.8.13 read.go defaultReadLimit).
 pub const STREAM_MESSAGE_BYTES: usize = 32_768;
+/// Bytes of one plain answer of log lines; what is beyond is asked for with `after`. An agent's
+/// 1 MiB of text comes to this much only in lines of 10 bytes and less.
+pub const LOGS_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Statuses kept per app, newest; 300 bytes each.
+pub const APP_STATUSES: u32 = 50;
+/// Log sources of one agent: its scripts, and what it registers; 200 bytes each.
+pub const LOG_SOURCES: usize = 1_024;

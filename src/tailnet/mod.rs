@@ -1,3 +1,4 @@
 //! Who may see whom: the relay map and the nodes of agents. (The coordinator proper comes later.)
 
 pub mod nodes;
+pub mod derp_map;
