@@ -1,3 +1,6 @@
 //! Codecs: bytes (and nothing else) in, values, events and bytes out. No socket, no clock, no store.
 
+pub mod drpc;
 pub mod proto;
+pub mod websocket;
+pub mod yamux;
