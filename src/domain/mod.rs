@@ -1,5 +1,6 @@
 //! The rules: who may do what, and what follows from it. Knows neither HTTP nor SQL text.
 
+pub mod agent_logs;
 pub mod app;
 pub mod error;
 pub mod passwords;
