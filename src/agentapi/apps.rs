@@ -23,11 +23,8 @@ pub(super) fn update_healths(session: &Session, body: &[u8], reply: Reply) {
         Ok(request) => request,
         Err(error) => return reply(Err(error)),
     };
-    let updates: Vec<(AppId, Health)> = request
-        .updates
-        .iter()
-        .filter_map(|update| AppId::from_slice(&update.id).zip(health(update.health)))
-        .collect();
+    let updates: Vec<(AppId, Health)> =
+        request.updates.iter().filter_map(|update| AppId::from_slice(&update.id).zip(health(update.health))).collect();
     let (id, workspace) = (session.agent, session.workspace);
     write(session, reply, DROPPED, move |write| {
         let checked: HashSet<AppId> = apps::of_agent(write, id)?

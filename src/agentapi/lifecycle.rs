@@ -5,7 +5,7 @@ use crate::domain::{Error, Fault};
 use crate::model::Timestamp;
 use crate::ops::hub::Topic;
 use crate::store::agents::{self, Lifecycle};
-use crate::wire::proto::agent::{Lifecycle as Report, UpdateLifecycleRequest, lifecycle::State};
+use crate::wire::proto::agent::{UpdateLifecycleRequest, lifecycle::State};
 use crate::wire::proto::google;
 
 /// Stores the state and sends the report back. No order is enforced: a new process starts over.

@@ -89,7 +89,8 @@ mod tests {
     use crate::wire::proto::agent::workspace_agent_metadata;
 
     fn update(key: &str, value: &str, error: &str) -> Metadata {
-        let result = workspace_agent_metadata::Result { value: value.into(), error: error.into(), ..Default::default() };
+        let result =
+            workspace_agent_metadata::Result { value: value.into(), error: error.into(), ..Default::default() };
         Metadata { key: key.into(), result: Some(result) }
     }
 
@@ -98,10 +99,13 @@ mod tests {
         let long = "ä".repeat(METADATA_VALUE_BYTES);
         let values = bounded(vec![update("a", &long, ""), update("b", "fine", &long)]);
         let found: Vec<_> = values.iter().map(|value| (value.value.len(), value.error.as_str())).collect();
-        assert_eq!(found, [
-            (2_048, "The value of 4096 bytes was cut to 2048 bytes."),
-            (4, "The error of 4096 bytes is longer than 2048 bytes."),
-        ]);
+        assert_eq!(
+            found,
+            [
+                (2_048, "The value of 4096 bytes was cut to 2048 bytes."),
+                (4, "The error of 4096 bytes is longer than 2048 bytes."),
+            ]
+        );
     }
 
     #[test]

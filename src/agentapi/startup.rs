@@ -15,7 +15,8 @@ pub(super) fn update(session: &Session, body: &[u8], reply: Reply) {
         Err(error) => return reply(Err(error)),
     };
     let report = request.startup.unwrap_or_default();
-    let mut subsystems: Vec<String> = report.subsystems.iter().filter_map(|one| word(*one)).map(str::to_owned).collect();
+    let mut subsystems: Vec<String> =
+        report.subsystems.iter().filter_map(|one| word(*one)).map(str::to_owned).collect();
     subsystems.sort();
     subsystems.dedup();
     let (id, workspace, api_version) = (session.agent, session.workspace, session.api_version.clone());

@@ -37,6 +37,12 @@ pub enum Mail {
         /// What came of it.
         outcome: Outcome,
     },
+    /// A newer stream, perhaps of another connection, has taken the place of the one that this stream
+    /// marked with `tag`.
+    Superseded {
+        /// The mark.
+        tag: u64,
+    },
     /// End now, with this WebSocket close code and reason.
     Close {
         /// RFC 6455 close code.

@@ -4,6 +4,16 @@
 //! A stream is a state machine that the loop owning its socket drives: bytes, mail and time in,
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
+pub mod derp_map;
+pub mod logs;
+pub mod metadata;
+pub mod reinit;
+pub mod rpc;
+
+mod errand;
+mod events;
+mod socket;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
