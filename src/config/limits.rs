@@ -51,7 +51,34 @@ pub const STREAM_MESSAGE_BYTES: usize = 32_768;
 /// Bytes of one plain answer of log lines; what is beyond is asked for with `after`. An agent's
 /// 1 MiB of text comes to this much only in lines of 10 bytes and less.
 pub const LOGS_ANSWER_BYTES: usize = 16 * 1024 * 1024;
-/// Statuses kept per app, newest; 300 bytes each.
-pub const APP_STATUSES: u32 = 50;
 /// Log sources of one agent: its scripts, and what it registers; 200 bytes each.
 pub const LOG_SOURCES: usize = 1_024;
+/// Calls of agents that wait for a thread of the `rpc` pool. Nearly every error answer makes an agent
+/// drop its connection and dial again (agent-rpc facts, section 3), so a full queue never fails a call:
+/// the connection keeps it and tries again. The depth holds a whole start of 500 agents (8 calls each);
+/// about 150 bytes each: 0.6 MiB.
+pub const RPC_QUEUE: usize = 4_096;
+/// Calls of one agent connection that run at the same time; further ones wait their turn on the
+/// connection. The agent has about ten routines with one call each.
+pub const AGENT_CALLS: usize = 16;
+/// Bytes of requests that one agent connection may have here, unfinished or waiting for their turn;
+/// the stream that goes beyond it is reset. Largest honest need: one log batch (1 MiB) and one context
+/// snapshot (4 MiB).
+pub const AGENT_HELD_BYTES: usize = 8 * 1024 * 1024;
+/// Unsent bytes at which an agent connection is no longer read from, and a follower of logs is given
+/// nothing more, until the peer has taken what there is.
+pub const STREAM_HIGH_WATER: usize = 256 * 1024;
+/// Sub-agents of one agent; each is a row of about 1 KiB with its apps.
+pub const SUB_AGENTS: usize = 100;
+/// Apps of one sub-agent; further ones are answered with an app error.
+pub const SUB_AGENT_APPS: usize = 100;
+/// Finished script runs kept per agent: a script that runs each second must not fill the file.
+pub const SCRIPT_TIMINGS: u32 = 1_000;
+/// Statuses kept per app, newest; 300 bytes each.
+pub const APP_STATUSES: u32 = 100;
+/// Bytes of a metadata value or error; longer values are cut, as the real server does.
+pub const METADATA_VALUE_BYTES: usize = 2_048;
+/// Bytes of all keys in one metadata call; what goes beyond is dropped, as the real server does.
+pub const METADATA_KEYS_BYTES: usize = 6_144;
+/// Bytes of short texts that an agent reports: versions, paths, reasons, addresses. Longer ones are cut.
+pub const REPORTED_TEXT_BYTES: usize = 4_096;

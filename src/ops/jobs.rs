@@ -30,7 +30,8 @@ impl Jobs {
         Ok((Jobs { sender }, Workers { threads: handles }))
     }
 
-    /// Queues a job; gives it back when the queue is full, so that the caller can refuse its peer.
+    /// Queues a job. When the queue is full the job is dropped unrun: the caller keeps what it needs to
+    /// submit it again, or refuses its peer. Never waits, so a loop may call it.
     pub fn try_submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), QueueFull> {
         match self.sender.try_send(Box::new(job)) {
             Ok(()) => Ok(()),

@@ -3,8 +3,10 @@
 //! A socket lives on one loop from accept to close, so its state needs no lock. Whoever has
 //! something for it posts mail; the loop hands it to the socket's stream in its next round.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
 
 use mio::Waker;
 
@@ -35,6 +37,12 @@ pub enum Mail {
         /// What came of it.
         outcome: Outcome,
     },
+    /// A newer stream, perhaps of another connection, has taken the place of the one that this stream
+    /// marked with `tag`.
+    Superseded {
+        /// The mark.
+        tag: u64,
+    },
     /// End now, with this WebSocket close code and reason.
     Close {
         /// RFC 6455 close code.
@@ -49,10 +57,10 @@ pub enum Mail {
 pub enum Outcome {
     /// Encoded bytes, ready to be framed.
     Bytes(Vec<u8>),
-    /// Several messages in order, and whether more is waiting.
-    Messages(Vec<Vec<u8>>, bool),
-    /// Nothing to send.
-    Nothing,
+    /// What the stream asked for, of a type that only it and its job know.
+    Value(Box<dyn Any + Send>),
+    /// Nothing was done, because something that will pass stands in the way: try again after this long.
+    Busy(Duration),
     /// The work failed; `code` as DRPC knows it (12: unimplemented, 0: anything else).
     Failed {
         /// DRPC error code.
@@ -119,5 +127,10 @@ impl Address {
     /// See [`Mailbox::try_post`].
     pub fn try_post(&self, mail: Mail) -> bool {
         self.mailbox.try_post(self.conn, mail)
+    }
+
+    /// Whether both are the same socket of the same loop.
+    pub fn is(&self, other: &Address) -> bool {
+        self.conn == other.conn && Arc::ptr_eq(&self.mailbox.waker, &other.mailbox.waker)
     }
 }

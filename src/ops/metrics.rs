@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// Everything that is counted. A part of the server adds its own fields here and registers them.
@@ -10,6 +11,18 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     /// Plain requests answered.
     pub requests: Counter,
+    /// Agent connections open at present, whether or not they are monitored.
+    pub agent_connections: Gauge,
+    /// Calls of agents that were answered well.
+    pub agent_calls: Counter,
+    /// Calls of agents that were answered with an error.
+    pub agent_call_errors: Counter,
+    /// Times that a call had to be put back because a queue or the disk was full.
+    pub agent_calls_delayed: Counter,
+    /// Repeating reports of agents that were dropped because the disk is full.
+    pub agent_reports_dropped: Counter,
+    /// One-way streams (logs, metadata, relay map, reinit) open at present.
+    pub watchers: Gauge,
 }
 
 impl Metrics {
@@ -18,7 +31,36 @@ impl Metrics {
         let mut registry = Registry::with_prefix("moorline");
         let requests = Counter::default();
         registry.register("http_requests", "Plain HTTP requests answered", requests.clone());
-        Metrics { registry: Mutex::new(registry), requests }
+        let agent_connections = Gauge::default();
+        registry.register("agent_connections", "Agent connections open", agent_connections.clone());
+        let agent_calls = Counter::default();
+        registry.register("agent_calls", "Agent calls answered well", agent_calls.clone());
+        let agent_call_errors = Counter::default();
+        registry.register("agent_call_errors", "Agent calls answered with an error", agent_call_errors.clone());
+        let agent_calls_delayed = Counter::default();
+        registry.register(
+            "agent_calls_delayed",
+            "Agent calls put back because a queue or the disk was full",
+            agent_calls_delayed.clone(),
+        );
+        let agent_reports_dropped = Counter::default();
+        registry.register(
+            "agent_reports_dropped",
+            "Repeating agent reports dropped because the disk was full",
+            agent_reports_dropped.clone(),
+        );
+        let watchers = Gauge::default();
+        registry.register("watchers", "One-way streams open", watchers.clone());
+        Metrics {
+            registry: Mutex::new(registry),
+            requests,
+            agent_connections,
+            agent_calls,
+            agent_call_errors,
+            agent_calls_delayed,
+            agent_reports_dropped,
+            watchers,
+        }
     }
 
     /// The text that a scraper reads.

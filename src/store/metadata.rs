@@ -91,3 +91,12 @@ pub fn set_value(
         .execute((value, error, at, agent, key))?;
     Ok(changed > 0)
 }
+
+/// Records that a value was collected again, unchanged; an older instant than the stored one is ignored.
+pub fn set_collected(conn: &Connection, agent: AgentId, key: &str, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agent_metadata SET collected_at = ?1 WHERE agent_id = ?2 AND key = ?3 AND collected_at < ?1",
+    )?
+    .execute((at, agent, key))?;
+    Ok(())
+}

@@ -157,3 +157,13 @@ pub fn timings(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Timing
         })?
         .collect()
 }
+
+/// Removes all but the newest `keep` finished runs of an agent.
+pub fn prune_timings(conn: &Connection, agent: AgentId, keep: u32) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "DELETE FROM agent_script_timings WHERE agent_id = ?1 AND id <=
+             (SELECT id FROM agent_script_timings WHERE agent_id = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+    )?
+    .execute((agent, keep))?;
+    Ok(())
+}

@@ -9,7 +9,10 @@ pub mod logs;
 pub mod metadata;
 pub mod reinit;
 pub mod rpc;
-mod trivial;
+
+mod errand;
+mod events;
+mod socket;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

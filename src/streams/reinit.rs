@@ -1,9 +1,62 @@
-//! Stand-in.
-use super::Stream;
+//! `GET …/me/reinit`: would tell an agent of a pre-built workspace to start over. There are no pre-built
+//! workspaces here, so nothing but pings comes. Every agent since 2.23 keeps this open and logs an error
+//! whenever it ends (cli/agent.go, v2.24.0), so it is served rather than refused.
+
+use std::time::Instant;
+
+use super::events::Events;
+use super::{Out, Stream};
 use crate::domain::Shared;
 use crate::model::AgentId;
+use crate::ops::hub::{Subscription, Topic};
+use crate::ops::mail::{Address, Mail};
 
-/// Stand-in.
-pub fn wait(_app: Shared, _agent: AgentId) -> Box<dyn Stream> {
-    Box::new(super::trivial::Trivial)
+/// Pings until the agent goes, the server stops, or the agent's token is withdrawn.
+pub fn wait(app: Shared, agent: AgentId) -> Box<dyn Stream> {
+    Box::new(Wait { app, agent, events: Events::new(Instant::now()), opened: false, revoked: None })
+}
+
+struct Wait {
+    app: Shared,
+    agent: AgentId,
+    events: Events,
+    opened: bool,
+    revoked: Option<Subscription>,
+}
+
+impl Stream for Wait {
+    fn open(&mut self, now: Instant, address: Address, _out: &mut Out) {
+        self.app.metrics.watchers.inc();
+        self.opened = true;
+        self.events = Events::new(now);
+        self.revoked = Some(self.app.hub.subscribe(Topic::AgentRevoked(self.agent), address));
+    }
+
+    fn receive(&mut self, _now: Instant, _bytes: &[u8], _out: &mut Out) {}
+
+    fn mail(&mut self, _now: Instant, mail: Mail, out: &mut Out) {
+        match mail {
+            Mail::Changed(_) | Mail::Close { .. } => self.events.end(out),
+            Mail::Done { .. } | Mail::Superseded { .. } => {}
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.events.deadline()
+    }
+
+    fn tick(&mut self, now: Instant, out: &mut Out) {
+        self.events.tick(now, out);
+    }
+
+    fn shutdown(&mut self, _now: Instant, out: &mut Out) {
+        self.events.end(out);
+    }
+
+    fn closed(&mut self) {
+        if std::mem::take(&mut self.opened) {
+            self.app.metrics.watchers.dec();
+        }
+        self.revoked = None;
+    }
 }

@@ -1,4 +1,5 @@
 //! Who may see whom: the relay map and the nodes of agents. (The coordinator proper comes later.)
 
-pub mod nodes;
+pub mod admission;
 pub mod derp_map;
+pub mod nodes;

@@ -1,12 +1,13 @@
-//! The node that each connected agent last announced.
+//! The node that each connected agent last announced, and the stream on which it did.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::AgentId;
+use crate::ops::mail::Address;
 
 /// What others need of an agent's node at present.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Debug, Default)]
 pub struct NodeInfo {
     /// Region it prefers.
     pub preferred_derp: i32,
@@ -14,25 +15,68 @@ pub struct NodeInfo {
     pub derp_latency: BTreeMap<String, f64>,
 }
 
+/// The coordination stream of an agent: the newest one that it opened counts.
+#[derive(Clone)]
+pub struct Peer {
+    /// The connection that carries it.
+    pub address: Address,
+    /// Its mark on that connection.
+    pub tag: u64,
+}
+
+impl Peer {
+    fn is(&self, other: &Peer) -> bool {
+        self.tag == other.tag && self.address.is(&other.address)
+    }
+}
+
+#[derive(Default)]
+struct Entry {
+    peer: Option<Peer>,
+    node: Option<NodeInfo>,
+}
+
 /// The table of nodes. Cloning gives another handle to the same table.
 #[derive(Clone, Default)]
 pub struct Nodes {
-    nodes: Arc<Mutex<HashMap<AgentId, NodeInfo>>>,
+    entries: Arc<Mutex<HashMap<AgentId, Entry>>>,
 }
 
 impl Nodes {
-    /// The node of `agent`, if it has announced one on an open connection.
+    fn lock(&self) -> MutexGuard<'_, HashMap<AgentId, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node of `agent`, if it has announced one on an open stream.
     pub fn of(&self, agent: AgentId) -> Option<NodeInfo> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(&agent).cloned()
+        self.lock().get(&agent)?.node.clone()
     }
 
-    /// Replaces an agent's node.
-    pub fn set(&self, agent: AgentId, node: NodeInfo) {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).insert(agent, node);
+    /// A coordination stream begins, without a node; gives the older stream of the agent, which is
+    /// overwritten by it and must end.
+    pub fn join(&self, agent: AgentId, peer: Peer) -> Option<Peer> {
+        self.lock().insert(agent, Entry { peer: Some(peer), node: None })?.peer
     }
 
-    /// Forgets an agent's node.
-    pub fn forget(&self, agent: AgentId) {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).remove(&agent);
+    /// Whether `peer` is still the stream of `agent`.
+    pub fn is_current(&self, agent: AgentId, peer: &Peer) -> bool {
+        self.lock().get(&agent).and_then(|entry| entry.peer.as_ref()).is_some_and(|current| current.is(peer))
+    }
+
+    /// The agent announces a node; ignored when `peer` was overwritten meanwhile.
+    pub fn announce(&self, agent: AgentId, peer: &Peer, node: NodeInfo) {
+        if let Some(entry) = self.lock().get_mut(&agent)
+            && entry.peer.as_ref().is_some_and(|current| current.is(peer))
+        {
+            entry.node = Some(node);
+        }
+    }
+
+    /// A coordination stream ends. A newer one of the same agent stays.
+    pub fn leave(&self, agent: AgentId, peer: &Peer) {
+        let mut entries = self.lock();
+        if entries.get(&agent).and_then(|entry| entry.peer.as_ref()).is_some_and(|current| current.is(peer)) {
+            entries.remove(&agent);
+        }
     }
 }
