@@ -280,3 +280,9 @@ pub fn set_lifecycle(
     .execute((state, started_at, ready_at, at, id))?;
     Ok(())
 }
+
+/// Writes a name in the letter case of its declaration.
+pub fn rename(conn: &Connection, id: AgentId, name: &str, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET name = ?, updated_at = ? WHERE id = ?")?.execute((name, at, id))?;
+    Ok(())
+}
