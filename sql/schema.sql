@@ -4,7 +4,7 @@
 -- microseconds since the Unix epoch, UTC; a boolean is 0 or 1; JSON text is kept only for what
 -- nobody queries. A secret is never stored readable: tokens as SHA-256, passwords as Argon2id,
 -- everything that must be shown again sealed (store/seal.rs) with a key outside this file.
--- To change it: edit this file and add sql/migrations/NNNN-name.sql that leads to it.
+-- To change it: edit this file and add sql/migrations/NNNN-name.sql that leads to it (see store/migrate.rs).
 
 -- Facts about this file: 'deployment_id' (16 bytes) and 'seal_check' (a sealed constant which
 -- proves that the key file belongs to this file).
@@ -112,6 +112,8 @@ CREATE TABLE agents (
     -- Sum of the bytes of all accepted log lines; never lowered, not even by retention.
     logs_length                INTEGER NOT NULL DEFAULT 0,
     logs_overflowed            INTEGER NOT NULL DEFAULT 0 CHECK (logs_overflowed IN (0, 1)),
+    -- When retention last removed lines, so that nobody takes an empty log for a quiet agent.
+    logs_purged_at             INTEGER,
     created_at                 INTEGER NOT NULL,
     updated_at                 INTEGER NOT NULL,
     deleted_at                 INTEGER
@@ -152,6 +154,7 @@ CREATE TABLE agent_script_timings (
     status     TEXT NOT NULL CHECK (status IN ('ok', 'exit_failure', 'timed_out', 'pipes_left_open'))
 ) STRICT;
 CREATE INDEX agent_script_timings_agent ON agent_script_timings (agent_id, id);
+CREATE INDEX agent_script_timings_ended ON agent_script_timings (ended_at);
 
 -- Declared metadata and the value last collected. An absent value is '' with collected_at NULL.
 CREATE TABLE agent_metadata (

@@ -96,7 +96,11 @@ impl From<store::Error> for Error {
             store::Error::DiskFull => {
                 Error::new(Fault::StorageFull, "The server's disk is full; nothing of this request was stored.")
             }
-            store::Error::Overloaded | store::Error::NoReader | store::Error::Closed => {
+            store::Error::Overloaded
+            | store::Error::NoReader
+            | store::Error::Busy
+            | store::Error::TooSlow
+            | store::Error::Closed => {
                 Error::new(Fault::Overloaded, "The server is overloaded or stopping; try again.")
             }
             other => {

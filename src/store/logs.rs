@@ -132,3 +132,11 @@ pub fn insert(
     conn.prepare_cached("UPDATE agents SET logs_length = logs_length + ? WHERE id = ?")?.execute((bytes, agent))?;
     Ok(())
 }
+
+/// When retention last removed lines of an agent; `None`: never, so that an empty log was always empty.
+pub fn purged_at(conn: &Connection, agent: AgentId) -> rusqlite::Result<Option<Timestamp>> {
+    conn.prepare_cached("SELECT logs_purged_at FROM agents WHERE id = ?")?
+        .query_row([agent], |row| row.get(0))
+        .optional()
+        .map(Option::flatten)
+}

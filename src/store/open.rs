@@ -1,15 +1,20 @@
-//! Opening a file, and the handle to an open one.
+//! Opening a file: everything that is looked at before the first read or write.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, RwLock};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::writer::{Job, Write, Writer};
-use super::{Error, Sealer};
+use super::handle::{Inner, Store};
+use super::header::Header;
+use super::health::Health;
+use super::lock::{Lock, LockError};
+use super::migrate::{self, APPLICATION_ID, SCHEMA, STEPS};
+use super::writer::{BUSY_WAIT, Writer};
+use super::{READ_DEADLINE, Sealer, check, create, meta, place, readers};
 use crate::ops::hub::Hub;
 
 /// How a file is opened.
@@ -24,166 +29,181 @@ pub struct Options {
     pub readers: u32,
     /// Told about committed changes.
     pub hub: Hub,
+    /// Open it even if it lies on a network file system.
+    pub allow_network_file_system: bool,
 }
 
 /// Why a file was not opened.
 #[derive(Debug)]
-pub struct OpenError(pub String);
+pub enum OpenError {
+    /// Another process has it open.
+    InUse {
+        /// The file.
+        file: PathBuf,
+        /// The process, if it is known.
+        pid: Option<u32>,
+    },
+    /// Anything else, as a text that begins with the name of the file.
+    Refused(String),
+}
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            OpenError::InUse { file, pid } => write!(f, "{}: {}", file.display(), LockError::Held { pid: *pid }),
+            OpenError::Refused(why) => f.write_str(why),
+        }
     }
 }
 
 impl std::error::Error for OpenError {}
 
-/// An open store. Cloning gives another handle; the last one closes it.
-#[derive(Clone)]
-pub struct Store {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    readers: r2d2::Pool<Readers>,
-    writer: Writer,
-    sealer: Sealer,
-    created: bool,
-}
-
-struct Readers(PathBuf);
-
-impl r2d2::ManageConnection for Readers {
-    type Connection = Connection;
-    type Error = rusqlite::Error;
-
-    fn connect(&self) -> rusqlite::Result<Connection> {
-        let conn =
-            Connection::open_with_flags(&self.0, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        conn.execute_batch("PRAGMA cache_size = -2000; PRAGMA temp_store = memory; PRAGMA trusted_schema = OFF;")?;
-        conn.set_prepared_statement_cache_capacity(128);
-        Ok(conn)
-    }
-
-    fn is_valid(&self, _: &mut Connection) -> rusqlite::Result<()> {
-        Ok(())
-    }
-
-    fn has_broken(&self, _: &mut Connection) -> bool {
-        false
-    }
-}
+/// Statements that the writer keeps prepared.
+const STATEMENTS: usize = 256;
 
 impl Store {
-    /// Opens a file, making and migrating it as needed.
+    /// Opens a file, making and migrating it as needed. It is locked until the store is closed.
     pub fn open(options: Options) -> Result<Store, OpenError> {
-        let fail = |error: &dyn fmt::Display| OpenError(format!("{}: {error}", options.file.display()));
-        let created = !options.file.exists();
-        if created && !options.create {
-            return Err(fail(&"no such file"));
+        let refused = |why: String| OpenError::Refused(format!("{}: {why}", options.file.display()));
+        let file = place::resolve(&options.file).map_err(refused)?;
+        let found = place::look(&file).map_err(refused)?;
+        if found.is_none() && !options.create {
+            return Err(refused("no such file".into()));
         }
-        let conn = Connection::open(&options.file).map_err(|error| fail(&error))?;
-        conn.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;
-             PRAGMA temp_store = memory; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -8000;",
-        )
-        .map_err(|error| fail(&error))?;
-        conn.set_prepared_statement_cache_capacity(256);
-        if created {
-            conn.execute_batch(include_str!("../../sql/schema.sql")).map_err(|error| fail(&error))?;
+        if !options.allow_network_file_system {
+            place::refuse_network(file.parent().unwrap_or(Path::new("/"))).map_err(refused)?;
         }
-        let sealer = Sealer::open(&options.key_file, created).map_err(|error| fail(&error))?;
-        let readers = r2d2::Pool::builder()
-            .max_size(options.readers)
-            .min_idle(Some(1))
-            .connection_timeout(Duration::from_secs(5))
-            .build(Readers(options.file.clone()))
-            .map_err(|error| fail(&error))?;
-        let writer = Writer::start(conn, options.hub.clone()).map_err(|error| fail(&error))?;
-        Ok(Store { inner: Arc::new(Inner { readers, writer, sealer, created }) })
-    }
-
-    /// Whether [`Store::open`] made the file.
-    pub fn was_created(&self) -> bool {
-        self.inner.created
-    }
-
-    /// Opens and seals secrets with the key of this file.
-    pub fn sealer(&self) -> &Sealer {
-        &self.inner.sealer
-    }
-
-    /// Runs `f` on a read-only connection, in one read transaction.
-    pub fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
-        let mut conn = self.inner.readers.get().map_err(|_| Error::NoReader)?;
-        let tx = conn.transaction().map_err(Error::from)?;
-        f(&tx)
-    }
-
-    /// Runs `f` on the writer and waits for the commit. `Err` from `f` undoes what it wrote.
-    /// Never call it on a loop.
-    pub fn write<T, E>(&self, f: impl FnOnce(&Write<'_>) -> Result<T, E> + Send + 'static) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        let (sender, receiver) = sync_channel(1);
-        self.write_then(f, move |result| {
-            // The receiver waits below; it is gone only if its thread is.
-            let _ = sender.send(result);
-        });
-        receiver.recv().unwrap_or_else(|_| Err(Error::Closed.into()))
-    }
-
-    /// Runs `f` on the writer; after the commit, `done` is told on the writer thread (or at once, on
-    /// this one, when the queue is full). `done` must be quick.
-    pub fn write_then<T, E>(
-        &self,
-        f: impl FnOnce(&Write<'_>) -> Result<T, E> + Send + 'static,
-        done: impl FnOnce(Result<T, E>) + Send + 'static,
-    ) where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        self.inner.writer.submit(Box::new(Closure { f: Some(f), result: None, done }));
-    }
-}
-
-struct Closure<F, T, E, D> {
-    f: Option<F>,
-    result: Option<Result<T, E>>,
-    done: D,
-}
-
-impl<F, T, E, D> Job for Closure<F, T, E, D>
-where
-    F: FnOnce(&Write<'_>) -> Result<T, E> + Send,
-    T: Send,
-    E: From<Error> + Send,
-    D: FnOnce(Result<T, E>) + Send,
-{
-    fn run(&mut self, write: &Write<'_>) -> bool {
-        let Some(f) = self.f.take() else { return false };
-        let result = f(write);
-        let keep = result.is_ok();
-        self.result = Some(result);
-        keep
-    }
-
-    fn finish(self: Box<Self>, lost: Option<Error>) {
-        let result = match (lost, self.result) {
-            (Some(error), Some(Ok(_)) | None) => Err(error.into()),
-            (_, Some(result)) => result,
-            // The closure panicked; the panic hook has logged it.
-            (None, None) => Err(Error::Closed.into()),
-        };
-        (self.done)(result);
+        let lock = Lock::acquire(&file).map_err(|error| match error {
+            LockError::Held { pid } => OpenError::InUse { file: options.file.clone(), pid },
+            LockError::Failed(why) => refused(why),
+        })?;
+        open_locked(&options, file, lock).map_err(refused)
     }
 }
 
 /// The key file that goes with a file unless configured otherwise.
 pub fn default_key_file(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".key");
-    PathBuf::from(name)
+    place::beside(file, ".key")
+}
+
+fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, String> {
+    // What was seen before the lock was had may have changed.
+    let bytes = place::look(&file)?.map_or(0, |metadata| metadata.len());
+    let created = bytes == 0;
+    if created && !options.create {
+        return Err("it is empty".into());
+    }
+    let sealer = Sealer::open(&options.key_file, created).map_err(|error| key_advice(error.to_string(), options))?;
+    if created {
+        create::create(&file, &sealer)?;
+    } else {
+        refuse_foreign(&file)?;
+    }
+    let checked = bytes < check::CHECK_AT_START_BYTES;
+    let mut conn = connect(&file)?;
+    if checked && !created {
+        refuse_damaged(&conn, &file)?;
+    }
+    let migrated = migrate::run(&mut conn, &file, STEPS, SCHEMA)?;
+    if !meta::is_key_right(&conn, &sealer)? {
+        return Err(format!(
+            "the key file {} does not belong to it: it was made with another key",
+            options.key_file.display()
+        ));
+    }
+    let deployment_id = meta::deployment_id(&conn)?;
+    accept(&conn, migrated.is_some()).map_err(|error| error.to_string())?;
+
+    let health = Arc::new(Health::default());
+    let pool =
+        readers::pool(&file, options.readers, READ_DEADLINE, Arc::clone(&health)).map_err(|error| error.to_string())?;
+    let writer =
+        Writer::start(conn, &file, options.hub.clone(), Arc::clone(&health)).map_err(|error| error.to_string())?;
+    Ok(Store::new(Inner {
+        file,
+        readers: RwLock::new(Some(pool)),
+        writer,
+        health,
+        sealer,
+        deployment_id,
+        created,
+        unchecked: AtomicBool::new(!checked),
+        lock: Mutex::new(Some(lock)),
+    }))
+}
+
+fn key_advice(error: String, options: &Options) -> String {
+    if options.key_file.exists() {
+        return error;
+    }
+    format!(
+        "{error}; without the key with which it was made, its sealed secrets cannot be read: restore the key from your backup"
+    )
+}
+
+/// Refuses what is not ours, or newer than us, without touching it.
+fn refuse_foreign(file: &Path) -> Result<(), String> {
+    match Header::read(file).map_err(|error| format!("it cannot be read: {error}"))? {
+        None => Err("it is not a SQLite file".into()),
+        Some(header) if header.application_id != APPLICATION_ID => {
+            Err("it is a SQLite file, but not one of Moorline".into())
+        }
+        Some(header) if header.user_version > migrate::newest() => {
+            Err(migrate::refusal_of_newer(file, header.user_version, migrate::newest()))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn refuse_damaged(conn: &Connection, file: &Path) -> Result<(), String> {
+    let found = match check::damage(conn) {
+        Ok(None) => return Ok(()),
+        Ok(Some(found)) => found,
+        Err(error) => error.to_string(),
+    };
+    Err(format!(
+        "it is damaged ({found}). It was left as it is: keep it together with {}, and start on your last backup",
+        place::beside(file, "-wal").display()
+    ))
+}
+
+/// The connection that will write.
+fn connect(file: &Path) -> Result<Connection, String> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let conn = Connection::open_with_flags(file, flags).map_err(|error| format!("it cannot be opened: {error}"))?;
+    if conn.is_readonly("main").map_err(|error| error.to_string())? {
+        return Err("it is write-protected".into());
+    }
+    configure(&conn).map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            "another program keeps it locked".to_owned()
+        }
+        _ => format!("it cannot be opened: {error}"),
+    })?;
+    Ok(conn)
+}
+
+fn configure(conn: &Connection) -> rusqlite::Result<()> {
+    // Closing must not move the log into a file that we come to refuse.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.busy_timeout(BUSY_WAIT)?;
+    conn.execute_batch(
+        // FULL: acknowledged means that it survives a power cut. The log is kept near 4 MiB by SQLite
+        // (1,000 pages) and cut back when reads have let it grow. 4 MiB of page cache.
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -4096;
+         PRAGMA temp_store = memory; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+    )?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
+}
+
+/// From here on the file is ours.
+fn accept(conn: &Connection, migrated: bool) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+    if migrated {
+        // Puts the new version where an older program looks first.
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(())
 }

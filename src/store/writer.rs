@@ -1,22 +1,54 @@
 //! The writer thread: the only connection that writes, with group commit.
+//!
+//! Writes that wait are run one after the other in one transaction, each in its own savepoint, and
+//! share one commit (one disk flush). A lone write does not wait for company: while the disk is busy
+//! with one group, the next one gathers by itself.
 
 use std::cell::RefCell;
 use std::ops::Deref;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::Error;
+use super::health::Health;
+use super::{Error, error, place};
 use crate::ops::hub::{Hub, Topic};
 
-/// Writes that may wait before new ones are refused. A waiting write is a boxed closure with what
-/// it captures, a log batch at most: 4,096 × 2 MiB would be too much, but request bodies are
-/// bounded by the edge's memory budget long before.
-pub(super) const WRITE_QUEUE: usize = 4_096;
+/// Writes that may wait before new ones are refused. A slot is 16 bytes; a waiting write is a boxed
+/// closure with what it captures, mostly below 1 KiB. Log batches capture up to 2 MiB, but they come
+/// out of request bodies, which the edge bounds for all requests together (limits::BODY_MEMORY).
+const WRITE_QUEUE: usize = 4_096;
 
-/// Writes that share one commit at most; bounds how long the first of them waits for the last.
-const GROUP_LIMIT: usize = 256;
+/// Writes that share one commit at most.
+const GROUP_LIMIT: usize = 512;
+
+/// A group that has run for this long takes no more: bounds how long its first waits for its last.
+const GROUP_TIME: Duration = Duration::from_millis(20);
+
+/// How long a write waits for another program (a backup tool, a shell) to release the file.
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
+
+/// After this long without a write the log is moved into the file and emptied, once.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// The log is emptied by force above this size; SQLite keeps it near 4 MiB unless reads overlap
+/// without end.
+const WAL_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Growth of the log before the next try, when reads were in the way of the last one.
+const WAL_STEP: u64 = 16 * 1024 * 1024;
+
+/// How long emptying the log may wait for reads, with writes waiting behind it.
+const CHECKPOINT_WAIT: Duration = Duration::from_millis(100);
+
+/// The same when the store closes.
+const LAST_CHECKPOINT_WAIT: Duration = Duration::from_secs(1);
 
 /// The transaction of one write. Derefs to the connection for the table functions.
 pub struct Write<'a> {
@@ -39,7 +71,8 @@ impl Deref for Write<'_> {
     }
 }
 
-/// One queued write: runs in its savepoint, then learns whether the group was committed.
+/// One queued write: runs in its savepoint, then learns whether the group was committed. One that is
+/// dropped unfinished must say [`Error::Closed`] to whoever waits for it.
 pub(super) trait Job: Send {
     /// Runs the closure; `false` asks for its savepoint to be rolled back.
     fn run(&mut self, write: &Write<'_>) -> bool;
@@ -47,107 +80,264 @@ pub(super) trait Job: Send {
     fn finish(self: Box<Self>, lost: Option<Error>);
 }
 
+/// A job, or `None`: stop when all before it are done.
+type Message = Option<Box<dyn Job>>;
+
 pub(super) struct Writer {
-    sender: Option<SyncSender<Box<dyn Job>>>,
-    thread: Option<JoinHandle<()>>,
+    sender: SyncSender<Message>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    health: Arc<Health>,
 }
 
 impl Writer {
-    pub(super) fn start(conn: Connection, hub: Hub) -> std::io::Result<Writer> {
+    /// Starts the thread on a connection to `file`.
+    pub(super) fn start(conn: Connection, file: &Path, hub: Hub, health: Arc<Health>) -> std::io::Result<Writer> {
         let (sender, receiver) = sync_channel(WRITE_QUEUE);
-        let thread = std::thread::Builder::new().name("writer".into()).spawn(move || run(conn, &receiver, &hub))?;
-        Ok(Writer { sender: Some(sender), thread: Some(thread) })
+        let turn = Turn {
+            wal: place::beside(file, "-wal"),
+            topics: RefCell::default(),
+            may_commit: Arc::default(),
+            health: Arc::clone(&health),
+            forced_at: WAL_LIMIT,
+            stopping: false,
+        };
+        let thread =
+            std::thread::Builder::new().name("writer".into()).spawn(move || run(conn, turn, &receiver, &hub))?;
+        Ok(Writer { sender, thread: Mutex::new(Some(thread)), health })
     }
 
     pub(super) fn submit(&self, job: Box<dyn Job>) {
-        let refused = match &self.sender {
-            None => Some((job, Error::Closed)),
-            Some(sender) => match sender.try_send(job) {
-                Ok(()) => None,
-                Err(TrySendError::Full(job)) => Some((job, Error::Overloaded)),
-                Err(TrySendError::Disconnected(job)) => Some((job, Error::Closed)),
+        let refused = match self.health.damage() {
+            Some(what) => Some((job, Error::Corrupt(what.to_owned()))),
+            None if self.health.is_closing() => Some((job, Error::Closed)),
+            None => match self.sender.try_send(Some(job)) {
+                Ok(()) | Err(TrySendError::Full(None) | TrySendError::Disconnected(None)) => None,
+                Err(TrySendError::Full(Some(job))) => Some((job, Error::Overloaded)),
+                Err(TrySendError::Disconnected(Some(job))) => Some((job, Error::Closed)),
             },
         };
         if let Some((job, error)) = refused {
             job.finish(Some(error));
         }
     }
-}
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    /// Lets what waits be written, empties the log, closes the connection. The health must say that
+    /// the store is closing, so that the queue gets no longer meanwhile.
+    pub(super) fn close(&self) {
+        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        if thread.thread().id() == std::thread::current().id() {
+            // The last handle was dropped by a callback. A full queue needs no message: its end will
+            // be seen when the sender is dropped, right after this.
+            let _ = self.sender.try_send(None);
+            return;
+        }
+        // Fails only if the thread has ended.
+        let _ = self.sender.send(None);
+        if thread.join().is_err() {
             log::error!("the writer thread ended by a panic");
         }
     }
 }
 
-fn run(conn: Connection, receiver: &Receiver<Box<dyn Job>>, hub: &Hub) {
-    let topics = RefCell::new(Vec::new());
-    while let Ok(first) = receiver.recv() {
-        let mut group = vec![first];
-        let lost = commit_group(&conn, receiver, &mut group, &topics);
-        let published = topics.take();
-        if lost.is_none() {
-            for topic in published {
-                hub.publish(topic);
-            }
-        }
-        let mut lost = lost;
-        for job in group {
-            job.finish(lost.as_mut().map(Error::again));
-        }
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
-/// Runs `group` and whatever joins it meanwhile in one transaction; tells why it was lost, if it was.
-fn commit_group(
-    conn: &Connection,
-    receiver: &Receiver<Box<dyn Job>>,
-    group: &mut Vec<Box<dyn Job>>,
-    topics: &RefCell<Vec<Topic>>,
-) -> Option<Error> {
-    if let Err(error) = conn.execute_batch("BEGIN IMMEDIATE") {
-        return Some(error.into());
+fn run(mut conn: Connection, mut turn: Turn, receiver: &Receiver<Message>, hub: &Hub) {
+    // SQLite ends a transaction by itself when the disk fails. Whatever a closure does after that
+    // would be a transaction of its own, committed at once; this hook lets only `Turn` commit.
+    let may_commit = Arc::clone(&turn.may_commit);
+    if let Err(error) = conn.commit_hook(Some(move || !may_commit.load(Ordering::Relaxed))) {
+        log::error!("the commit hook cannot be set: {error}");
     }
-    let write = Write { conn, topics };
-    let mut done = 0;
-    let result = loop {
-        let Some(job) = group.get_mut(done) else { break Ok(()) };
-        if let Err(error) = run_in_savepoint(&write, job.as_mut()) {
-            break Err(error);
+    let mut unsaved = turn.wal_bytes() > 0;
+    let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(GROUP_LIMIT);
+    while !turn.stopping {
+        let message = if unsaved {
+            receiver.recv_timeout(QUIET)
+        } else {
+            receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match message {
+            Ok(Some(first)) => {
+                group.push(first);
+                let lost = turn.write(&conn, receiver, &mut group).err();
+                unsaved = true;
+                tell(&mut group, lost, &turn.topics, hub);
+            }
+            Err(RecvTimeoutError::Timeout) => unsaved = turn.wal_bytes() > 0 && !turn.empty_wal(&conn, CHECKPOINT_WAIT),
+            Ok(None) | Err(RecvTimeoutError::Disconnected) => break,
         }
-        done += 1;
-        if group.len() < GROUP_LIMIT
-            && let Ok(next) = receiver.try_recv()
+    }
+    turn.empty_wal(&conn, LAST_CHECKPOINT_WAIT);
+    if let Err((_, error)) = conn.close() {
+        log::error!("the file cannot be closed: {error}");
+    }
+}
+
+/// Publishes the topics of a committed group and tells each of its jobs what has become of it.
+fn tell(group: &mut Vec<Box<dyn Job>>, lost: Option<Error>, topics: &RefCell<Vec<Topic>>, hub: &Hub) {
+    let topics = topics.take();
+    if lost.is_none() {
+        // A panic in a callback (the hook has logged it) must not end the thread.
+        let _ = catch_unwind(AssertUnwindSafe(|| topics.into_iter().for_each(|topic| hub.publish(topic))));
+    }
+    for job in group.drain(..) {
+        let lost = lost.as_ref().map(Error::again);
+        let _ = catch_unwind(AssertUnwindSafe(|| job.finish(lost)));
+    }
+}
+
+/// What the thread knows besides the connection.
+struct Turn {
+    wal: PathBuf,
+    /// Published by the closures of the group.
+    topics: RefCell<Vec<Topic>>,
+    may_commit: Arc<AtomicBool>,
+    health: Arc<Health>,
+    /// Size of the log at which it is emptied by force.
+    forced_at: u64,
+    /// The message to stop has come.
+    stopping: bool,
+}
+
+impl Turn {
+    /// Runs `group` and whatever joins it meanwhile in one transaction. `Err`: nothing of it was kept.
+    fn write(
+        &mut self,
+        conn: &Connection,
+        receiver: &Receiver<Message>,
+        group: &mut Vec<Box<dyn Job>>,
+    ) -> Result<(), Error> {
+        if let Some(what) = self.health.damage() {
+            return Err(Error::Corrupt(what.to_owned()));
+        }
+        // Damage seen by other uses of this thread was told then.
+        error::take_noted_damage();
+        let result = self.begin(conn, receiver, group).and_then(|()| self.run_all(conn, receiver, group));
+        let result = result.and_then(|()| self.commit(conn));
+        if result.is_err() && !conn.is_autocommit() {
+            if let Err(error) = execute(conn, "ROLLBACK") {
+                log::error!("a transaction cannot be rolled back: {error}");
+            }
+        }
+        if let Some(what) = error::take_noted_damage() {
+            self.health.report_damage(&what);
+        }
+        result?;
+        let bytes = self.wal_bytes();
+        if bytes >= self.forced_at {
+            self.forced_at = if self.empty_wal(conn, CHECKPOINT_WAIT) { WAL_LIMIT } else { bytes + WAL_STEP };
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        conn: &Connection,
+        receiver: &Receiver<Message>,
+        group: &mut Vec<Box<dyn Job>>,
+    ) -> Result<(), Error> {
+        if !conn.is_autocommit() {
+            execute(conn, "ROLLBACK")?;
+        }
+        let Err(error) = execute(conn, "BEGIN IMMEDIATE") else { return Ok(()) };
+        // Whoever came while another program held the file has waited too; were each to wait in turn,
+        // the last would wait for hours.
+        while group.len() < WRITE_QUEUE
+            && let Some(next) = self.next(receiver)
         {
             group.push(next);
         }
-    };
-    match result.and_then(|()| conn.execute_batch("COMMIT")) {
-        Ok(()) => None,
-        Err(error) => {
-            // A failed COMMIT or a full disk may have ended the transaction already.
-            if !conn.is_autocommit()
-                && let Err(rollback) = conn.execute_batch("ROLLBACK")
+        Err(error.into())
+    }
+
+    fn run_all(
+        &mut self,
+        conn: &Connection,
+        receiver: &Receiver<Message>,
+        group: &mut Vec<Box<dyn Job>>,
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut done = 0;
+        while let Some(job) = group.get_mut(done) {
+            self.run_one(conn, job.as_mut())?;
+            done += 1;
+            if done < GROUP_LIMIT
+                && began.elapsed() < GROUP_TIME
+                && let Some(next) = self.next(receiver)
             {
-                log::error!("cannot roll back: {rollback}");
+                group.push(next);
             }
-            Some(error.into())
+        }
+        Ok(())
+    }
+
+    fn run_one(&self, conn: &Connection, job: &mut dyn Job) -> Result<(), Error> {
+        let topics = self.topics.borrow().len();
+        execute(conn, "SAVEPOINT job")?;
+        let write = Write { conn, topics: &self.topics };
+        let keep = catch_unwind(AssertUnwindSafe(|| job.run(&write))).unwrap_or(false);
+        if let Some(what) = error::take_noted_damage() {
+            self.health.report_damage(&what);
+            return Err(Error::Corrupt(what));
+        }
+        if conn.is_autocommit() {
+            // SQLite ends a transaction by itself when the disk is full or fails, and only then.
+            return Err(Error::DiskFull);
+        }
+        if !keep {
+            execute(conn, "ROLLBACK TO job")?;
+            self.topics.borrow_mut().truncate(topics);
+        }
+        Ok(execute(conn, "RELEASE job")?)
+    }
+
+    fn commit(&self, conn: &Connection) -> Result<(), Error> {
+        self.may_commit.store(true, Ordering::Relaxed);
+        let result = execute(conn, "COMMIT");
+        self.may_commit.store(false, Ordering::Relaxed);
+        Ok(result?)
+    }
+
+    fn next(&mut self, receiver: &Receiver<Message>) -> Option<Box<dyn Job>> {
+        if self.stopping {
+            return None;
+        }
+        match receiver.try_recv() {
+            Ok(Some(job)) => Some(job),
+            Ok(None) => {
+                self.stopping = true;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    fn wal_bytes(&self) -> u64 {
+        std::fs::metadata(&self.wal).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Moves the log into the file and empties it; `false`: reads (or a full disk) were in the way.
+    fn empty_wal(&self, conn: &Connection, wait: Duration) -> bool {
+        let busy = conn
+            .busy_timeout(wait)
+            .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)));
+        if let Err(error) = conn.busy_timeout(BUSY_WAIT) {
+            log::error!("the busy timeout cannot be set: {error}");
+        }
+        match busy {
+            Ok(busy) => !busy,
+            Err(error) => {
+                log::warn!("the write-ahead log cannot be moved into the file: {error}");
+                false
+            }
         }
     }
 }
 
-fn run_in_savepoint(write: &Write<'_>, job: &mut dyn Job) -> rusqlite::Result<()> {
-    let topics = write.topics.borrow().len();
-    write.execute_batch("SAVEPOINT job")?;
-    let keep = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| job.run(write))).unwrap_or(false);
-    if !keep {
-        write.execute_batch("ROLLBACK TO job")?;
-        write.topics.borrow_mut().truncate(topics);
-    }
-    write.execute_batch("RELEASE job")
+fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
+    conn.prepare_cached(sql)?.execute([]).map(drop)
 }
