@@ -82,3 +82,19 @@ pub const METADATA_VALUE_BYTES: usize = 2_048;
 pub const METADATA_KEYS_BYTES: usize = 6_144;
 /// Bytes of short texts that an agent reports: versions, paths, reasons, addresses. Longer ones are cut.
 pub const REPORTED_TEXT_BYTES: usize = 4_096;
+/// How long a session token made by the command line lasts without use, unless said otherwise.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(720 * 3600);
+/// Longest lifetime of a session token: 876,600 h, the real server's own bound; clients send it back.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(876_600 * 3600);
+/// Fewest characters of a new password.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Most bytes of a password; each sign-in hashes all of them.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Largest body of a verb on the admin socket, bytes: a declaration of about 10,000 workspaces.
+/// Only the server's own user and root can send one.
+pub const ADMIN_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Largest declaration file, bytes; the command that carries it must fit [`ADMIN_BODY_BYTES`].
+pub const DECLARATION_BYTES: usize = 16 * 1024 * 1024;
+/// Text declared for one agent, bytes. An agent takes at most 4 MiB in one message and would
+/// otherwise reconnect for ever without getting its manifest.
+pub const AGENT_DECLARATION_BYTES: usize = 3 * 1024 * 1024;

@@ -12,7 +12,7 @@ use super::websocket;
 use crate::config::limits;
 use crate::domain::access::AgentAuth;
 use crate::domain::agent_logs::{self, Appended};
-use crate::domain::{Error, Fault, git_ssh_keys};
+use crate::domain::{Error, Fault, git_key};
 use crate::model::{AgentId, LogSourceId, Timestamp};
 use crate::ops::hub::Topic;
 use crate::store::apps::{self, StatusState};
@@ -106,7 +106,7 @@ pub(super) fn git_ssh_key(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Err
         return Err(Error::new(Fault::Internal, "The workspace's owner has no git SSH key.")
             .detail("Its owner can make one: coder publickey --reset."));
     };
-    let private_key = git_ssh_keys::private_key(store.sealer(), &key)?;
+    let private_key = git_key::open(store.sealer(), &key)?;
     Reply::json(200, &KeyPair { public_key: &key.public_key, private_key: &private_key })
 }
 

@@ -8,7 +8,7 @@ use super::json::{self, require};
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::{self, UserAuth};
-use crate::domain::{Error, Fault, git_ssh_keys};
+use crate::domain::{Error, Fault, git_key};
 use crate::model::Timestamp;
 use crate::store::audit::{self, Entry, Verdict};
 use crate::store::users::{self, GitSshKey};
@@ -70,7 +70,7 @@ pub(super) fn git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, Erro
 pub(super) fn new_git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let app = &call.service.app;
     let now = Timestamp::now();
-    let key = git_ssh_keys::generate(app.store.sealer(), target.user.id, now)?;
+    let key = git_key::generate(app.store.sealer(), target.user.id, now)?;
     let entry = Entry {
         actor: target.caller.actor(),
         action: "user.gitsshkey",

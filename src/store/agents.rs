@@ -309,3 +309,9 @@ pub fn with_place(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<(Ag
     })
     .optional()
 }
+
+/// Writes a name in the letter case of its declaration.
+pub fn rename(conn: &Connection, id: AgentId, name: &str, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET name = ?, updated_at = ? WHERE id = ?")?.execute((name, at, id))?;
+    Ok(())
+}

@@ -169,3 +169,9 @@ pub fn seen(conn: &Connection, id: UserId, at: Timestamp) -> rusqlite::Result<()
         .execute((at, id))?;
     Ok(())
 }
+
+/// Deletes the key pair of a person who is removed.
+pub fn delete_git_ssh_key(conn: &Connection, user: UserId) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM git_ssh_keys WHERE user_id = ?")?.execute([user])?;
+    Ok(())
+}
