@@ -226,10 +226,11 @@ impl Turn {
         error::take_noted_damage();
         let result = self.begin(conn, receiver, group).and_then(|()| self.run_all(conn, receiver, group));
         let result = result.and_then(|()| self.commit(conn));
-        if result.is_err() && !conn.is_autocommit() {
-            if let Err(error) = execute(conn, "ROLLBACK") {
-                log::error!("a transaction cannot be rolled back: {error}");
-            }
+        if result.is_err()
+            && !conn.is_autocommit()
+            && let Err(error) = execute(conn, "ROLLBACK")
+        {
+            log::error!("a transaction cannot be rolled back: {error}");
         }
         if let Some(what) = error::take_noted_damage() {
             self.health.report_damage(&what);
