@@ -42,7 +42,7 @@ fn writes_per_second() {
             f64::from(threads * each) / began.elapsed().as_secs_f64()
         );
     }
-    let (sender, receiver) = channel();
+    let (sender, receiver) = channel::<Result<(), Error>>();
     let (total, window) = (200_000_u32, 2_000);
     let began = Instant::now();
     for n in 0..total {
