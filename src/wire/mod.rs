@@ -1,1 +1,4 @@
 //! wire.
+
+pub mod http;
+pub mod chunked;
