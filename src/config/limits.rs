@@ -48,3 +48,6 @@ pub const LOG_LINE_CHARS: usize = 1_024;
 /// Largest message of a one-way JSON stream, bytes: Go clients close at 32,768 (coder/websocket
 /// v1.8.13 read.go defaultReadLimit).
 pub const STREAM_MESSAGE_BYTES: usize = 32_768;
+/// A refused client may go on sending for this long, unread, before its connection is closed: closing
+/// at once would reset it and could take the refusal along before it is read.
+pub const LINGER: Duration = Duration::from_secs(2);

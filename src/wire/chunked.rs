@@ -27,15 +27,22 @@ pub enum ChunkError {
     TooLarge,
 }
 
-impl fmt::Display for ChunkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl ChunkError {
+    /// What to tell the client.
+    pub fn sentence(self) -> &'static str {
+        match self {
             Self::Size => "A chunk of the body has a malformed size.",
             Self::Extension => "A chunk of the body has a malformed extension.",
             Self::DataEnd => "A chunk of the body is not followed by a line end.",
             Self::Trailer => "The body has malformed trailer fields.",
             Self::TooLarge => "The body is larger than this route accepts.",
-        })
+        }
+    }
+}
+
+impl fmt::Display for ChunkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
     }
 }
 

@@ -56,9 +56,10 @@ impl HeadError {
     }
 }
 
-impl fmt::Display for HeadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl HeadError {
+    /// What to tell the client.
+    pub fn sentence(self) -> &'static str {
+        match self {
             Self::Malformed => "The request is not well-formed HTTP.",
             Self::TargetTooLong => "The request line is too long.",
             Self::TooLarge => "The request head is too large.",
@@ -69,7 +70,13 @@ impl fmt::Display for HeadError {
             Self::Length => "The Content-Length header is malformed, repeated or contradicted.",
             Self::Coding => "The only transfer coding accepted is a single \"chunked\".",
             Self::Expectation => "The only expectation met here is \"100-continue\".",
-        })
+        }
+    }
+}
+
+impl fmt::Display for HeadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.sentence())
     }
 }
 
