@@ -98,3 +98,6 @@ pub const DECLARATION_BYTES: usize = 16 * 1024 * 1024;
 /// Text declared for one agent, bytes. An agent takes at most 4 MiB in one message and would
 /// otherwise reconnect for ever without getting its manifest.
 pub const AGENT_DECLARATION_BYTES: usize = 3 * 1024 * 1024;
+/// A refused client may go on sending for this long, unread, before its connection is closed: closing
+/// at once would reset it and could take the refusal along before it is read.
+pub const LINGER: Duration = Duration::from_secs(2);
