@@ -1,0 +1,163 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// What agents write into their log; the last three are not in release 2.10.
+const (
+	LogDialing   = "connecting to coderd"
+	LogManifest  = "fetched manifest"
+	LogRunError  = "run exited with error"
+	LogConnError = "connection manager errored"
+	LogReinitErr = "failed to wait for agent reinitialization"
+	LogCoordSlow = "timed out waiting for Coordinator RPC disconnect"
+)
+
+// AgentOptions choose and shape one agent process.
+type AgentOptions struct {
+	// Release is AgentCurrent unless set.
+	Release string
+	// Token is the site's token unless set.
+	Token string
+	// Env is added to the environment, `NAME=value`.
+	Env []string
+}
+
+// Agent is one running agent process.
+type Agent struct {
+	// Home is the agent's home directory.
+	Home string
+
+	t     testing.TB
+	child *process
+}
+
+// StartAgent starts the real agent with directories of its own.
+func (s *Site) StartAgent(opts AgentOptions) *Agent {
+	s.t.Helper()
+	if opts.Release == "" {
+		opts.Release = AgentCurrent
+	}
+	if opts.Token == "" {
+		opts.Token = s.Token
+	}
+	bin, err := agentBin(opts.Release)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(s.Dir, "agent")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	// --no-reap: the tests may run as process 1 of a container, where the agent
+	// would fork a parent that hides its exit status.
+	cmd := exec.Command(bin, "agent", "--no-reap")
+	cmd.Dir = dir
+	cmd.Env = append(s.toolEnv(dir, opts.Token),
+		"CODER_AGENT_LOG_DIR="+dir,
+		"CODER_AGENT_SCRIPT_DATA_DIR="+dir,
+		// The defaults are fixed ports, which two agents on one host cannot share.
+		"CODER_AGENT_PPROF_ADDRESS=127.0.0.1:0",
+		"CODER_AGENT_PROMETHEUS_ADDRESS=127.0.0.1:0",
+		"CODER_AGENT_DEBUG_ADDRESS=127.0.0.1:0",
+	)
+	cmd.Env = append(cmd.Env, opts.Env...)
+	a := &Agent{
+		Home:  filepath.Join(dir, "home"),
+		t:     s.t,
+		child: startProcess(s.t, cmd, filepath.Join(dir, "stderr.log")),
+	}
+	s.t.Cleanup(func() {
+		a.child.kill()
+		a.child.showOnFailure(s.t, opts.Release)
+	})
+	return a
+}
+
+// RunTool runs the current release's binary once, in an environment like that of
+// a session on the machine (`coder gitssh`, `coder external-auth`, …).
+func (s *Site) RunTool(extraEnv []string, args ...string) Output {
+	s.t.Helper()
+	bin, err := agentBin(AgentCurrent)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(s.Dir, "tool")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return run(s.t, append(s.toolEnv(dir, s.Token), extraEnv...), "", Patience, bin, args...)
+}
+
+// toolEnv is the environment of programs on the machine. The URL ends in a slash
+// because that is how upstream's own enrolment writes it.
+func (s *Site) toolEnv(dir, token string) []string {
+	for _, sub := range []string{"home", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	return []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + filepath.Join(dir, "home"),
+		"TMPDIR=" + filepath.Join(dir, "tmp"),
+		"USER=" + os.Getenv("USER"),
+		"SHELL=/bin/sh",
+		"LANG=C.UTF-8",
+		"CODER_AGENT_URL=" + s.Path("/"),
+		"CODER_AGENT_TOKEN=" + token,
+	}
+}
+
+// Stop ends the agent with SIGTERM, as a service manager would, and returns how
+// long that took.
+func (a *Agent) Stop() time.Duration {
+	a.t.Helper()
+	return a.child.signal(a.t, syscall.SIGTERM, Patience)
+}
+
+// Kill ends the agent without a word.
+func (a *Agent) Kill() {
+	a.child.kill()
+}
+
+// Log is what the agent wrote so far.
+func (a *Agent) Log() string {
+	return a.child.log()
+}
+
+// Count says how often mark is in the log.
+func (a *Agent) Count(mark string) int {
+	return strings.Count(a.Log(), mark)
+}
+
+// Alive returns an error when the process has ended: an agent that crashed on an
+// answer of ours would otherwise only be seen as "disconnected".
+func (a *Agent) Alive() error {
+	if a.child.running() {
+		return nil
+	}
+	return fmt.Errorf("the agent process ended: %v", a.child.err)
+}
+
+// WaitCount waits until mark is in the log at least n times.
+func (a *Agent) WaitCount(mark string, n int, within time.Duration) {
+	a.t.Helper()
+	Eventually(a.t, within, func() error {
+		if err := a.Alive(); err != nil {
+			return err
+		}
+		if got := a.Count(mark); got < n {
+			return fmt.Errorf("%q is %d times in the agent's log, not %d", mark, got, n)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,104 @@
+package harness
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/google/uuid"
+)
+
+// AgentToken is one agent as the verbs print it.
+type AgentToken struct {
+	ID    uuid.UUID `json:"id"`
+	Name  string    `json:"name"`
+	Token string    `json:"token"`
+}
+
+// WorkspaceTokens is the answer of `workspace add` and `workspace rotate-token`.
+type WorkspaceTokens struct {
+	WorkspaceID uuid.UUID    `json:"workspace_id"`
+	Agents      []AgentToken `json:"agents"`
+}
+
+// Applied is the answer of `apply`.
+type Applied struct {
+	Users []struct {
+		Name    string    `json:"name"`
+		ID      uuid.UUID `json:"id"`
+		Created bool      `json:"created"`
+	} `json:"users"`
+	Workspaces []struct {
+		Owner   string       `json:"owner"`
+		Name    string       `json:"name"`
+		ID      uuid.UUID    `json:"id"`
+		Created bool         `json:"created"`
+		Agents  []AgentToken `json:"agents"`
+	} `json:"workspaces"`
+}
+
+// AddUser makes a person who can sign in.
+func (s *Server) AddUser(name string, admin bool) {
+	s.t.Helper()
+	args := []string{"user", "add", name, "--email", name + "@example.test", "--password-stdin", "--json"}
+	if admin {
+		args = append(args, "--admin")
+	}
+	s.verb("correct horse battery staple\n", args...)
+}
+
+// CreateToken makes a session token of this person.
+func (s *Server) CreateToken(user string) string {
+	s.t.Helper()
+	var reply struct {
+		ID    string `json:"id"`
+		Token string `json:"token"`
+	}
+	s.verbJSON(&reply, "token", "create", "--user", user, "--json")
+	if reply.Token == "" {
+		s.t.Fatal("token create: the answer has no token")
+	}
+	return reply.Token
+}
+
+// AddWorkspace declares a workspace with the default agent.
+func (s *Server) AddWorkspace(owner, name string) WorkspaceTokens {
+	s.t.Helper()
+	var reply WorkspaceTokens
+	s.verbJSON(&reply, "workspace", "add", name, "--owner", owner, "--json")
+	if len(reply.Agents) == 0 {
+		s.t.Fatal("workspace add: the answer has no agents")
+	}
+	return reply
+}
+
+// RotateToken gives new tokens to the agents of target (`owner/name[.agent]`).
+func (s *Server) RotateToken(target string) WorkspaceTokens {
+	s.t.Helper()
+	var reply WorkspaceTokens
+	s.verbJSON(&reply, "workspace", "rotate-token", target, "--json")
+	if len(reply.Agents) == 0 {
+		s.t.Fatal("workspace rotate-token: the answer has no agents")
+	}
+	return reply
+}
+
+// Apply declares what the TOML text says.
+func (s *Server) Apply(toml string) Applied {
+	s.t.Helper()
+	path := filepath.Join(s.Dir, "apply.toml")
+	if err := os.WriteFile(path, []byte(toml), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	var reply Applied
+	s.verbJSON(&reply, "apply", path, "--json")
+	return reply
+}
+
+func (s *Server) verbJSON(into any, args ...string) {
+	s.t.Helper()
+	out := s.verb("", args...)
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		s.t.Fatalf("moorline %v printed no JSON: %v\n%s", args, err, out)
+	}
+}
