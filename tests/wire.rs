@@ -9,6 +9,16 @@ mod websocket;
 mod yamux;
 mod yamux_pairs;
 
+use proptest::test_runner::{Config as ProptestConfig, FileFailurePersistence};
+
+/// Property tests keep the seeds of what failed beside their source, to be committed.
+pub(crate) fn cases(count: u32) -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("regressions"))),
+        ..ProptestConfig::with_cases(count)
+    }
+}
+
 /// Bytes from hex digits; anything else between them is for the reader.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> =

@@ -191,7 +191,7 @@ fn encode(packets: &[Packet]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(super::cases(64))]
 
     #[test]
     fn round_trips_in_pieces_of_any_size(

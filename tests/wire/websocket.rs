@@ -272,7 +272,7 @@ fn sent() -> impl Strategy<Value = Sent> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(super::cases(96))]
 
     #[test]
     fn reads_messages_in_pieces_of_any_size(

@@ -115,7 +115,7 @@ fn settle(ends: &mut [End; 2]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(super::cases(96))]
 
     #[test]
     fn all_arrives_in_order_at_any_pace(acts in prop::collection::vec(act(), 1..80)) {
