@@ -1,1 +1,308 @@
-//! Tests of golden.
+//! What the real server answered, replayed.
+//!
+//! `golden/served.json` holds, for each recording of coderd v2.24.0 whose route is served, what was
+//! asked and the status and shape of the answer: keys in their order, types, closed sets of values,
+//! null or empty list. `differs` says why an answer is another one on purpose. `golden/not-served.json`
+//! lists the others by reason.
+
+pub mod rig;
+mod shape;
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use moorline::model::{AppId, LogSourceId, ScriptId, Timestamp};
+use moorline::store::apps::{App, Health};
+use moorline::store::logs::Source;
+use moorline::store::metadata::Metadata;
+use moorline::store::scripts::Script;
+use moorline::store::users::Status;
+use moorline::store::{agents, apps, logs, metadata, scripts, users};
+use moorline::tailnet::nodes::NodeInfo;
+use rig::{Ask, Got, Rig};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Recordings there are.
+const RECORDINGS: usize = 460;
+/// Recordings whose routes are not served yet. It may only become smaller.
+const NOT_SERVED: usize = 231;
+
+const ADMIN: &str = "AdminToken-SecretSecretSecret0001";
+
+#[derive(Deserialize)]
+struct Recording {
+    name: String,
+    method: String,
+    path: String,
+    #[serde(default)]
+    query: String,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// Body: JSON, text, or a log line of so many bytes for a source.
+    json: Option<Value>,
+    text: Option<String>,
+    fill: Option<(String, usize)>,
+    /// Client address.
+    peer: Option<String>,
+    /// Ask so many times; the last answer counts.
+    times: Option<u32>,
+    status: u16,
+    #[serde(rename = "type")]
+    kind: String,
+    shape: Option<Value>,
+    allow: Option<String>,
+    /// The token that the recorded answer made.
+    captures: Option<String>,
+    differs: Option<String>,
+    recorded: Option<u16>,
+}
+
+fn served() -> Vec<Recording> {
+    serde_json::from_str(include_str!("golden/served.json")).unwrap()
+}
+
+fn not_served() -> BTreeMap<String, Vec<String>> {
+    serde_json::from_str(include_str!("golden/not-served.json")).unwrap()
+}
+
+#[test]
+fn answers_as_the_real_server_did() {
+    let mut rig = Rig::start();
+    seed(&rig);
+    let mut renamed: Vec<(String, String)> = Vec::new();
+    let mut wrong = Vec::new();
+    for recording in served() {
+        let got = replay(&mut rig, &recording, &renamed);
+        if let Err(why) = compare(&recording, &got) {
+            wrong.push(format!("{}: {why}\n    {}", recording.name, got.text()));
+            continue;
+        }
+        if let Some(recorded) = &recording.captures {
+            let made = got.json();
+            let made = made.get("key").or(made.get("session_token")).and_then(Value::as_str).unwrap().to_owned();
+            let id = |token: &str| token.split('-').next().unwrap().to_owned();
+            renamed.push((recorded.clone(), made.clone()));
+            renamed.push((id(recorded), id(&made)));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of the recordings are answered differently:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn accounts_for_every_recording_and_lets_the_rest_only_shrink() {
+    let served = served();
+    let rest = not_served();
+    let missing: usize = rest.values().map(Vec::len).sum();
+    assert_eq!(missing, NOT_SERVED, "set NOT_SERVED to the new total, if it is smaller");
+    let names: HashSet<&str> =
+        served.iter().map(|one| one.name.as_str()).chain(rest.values().flatten().map(String::as_str)).collect();
+    assert_eq!(names.len(), RECORDINGS, "each recording stands in exactly one of the two files");
+    assert_eq!(served.len() + missing, RECORDINGS);
+    for one in &served {
+        assert_eq!(one.differs.is_some(), one.recorded.is_some(), "{}", one.name);
+    }
+}
+
+fn replay(rig: &mut Rig, recording: &Recording, renamed: &[(String, String)]) -> Got {
+    let rename = |text: &str| renamed.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    let path = match recording.query.as_str() {
+        "" => recording.path.clone(),
+        query => format!("{}?{query}", recording.path),
+    };
+    let mut ask = Ask::new(&recording.method, &rename(&path));
+    ask.peer = recording.peer.clone();
+    for (name, value) in &recording.headers {
+        ask = if name == "Upgrade" { ask.websocket() } else { ask.header(name, &rename(value)) };
+    }
+    for _ in 1..recording.times.unwrap_or(1) {
+        // Refused for its body, so that it costs no password hash, but counted.
+        let mut burnt = ask.clone();
+        burnt.body = b"{}".to_vec();
+        rig.ask(&burnt);
+    }
+    ask.body = match (&recording.json, &recording.text, &recording.fill) {
+        (Some(json), ..) => json.to_string().into_bytes(),
+        (_, Some(text), _) => text.clone().into_bytes(),
+        (.., Some((source, bytes))) => {
+            json!({"log_source_id": source, "logs": [{"output": "k".repeat(*bytes), "level": "info"}]})
+                .to_string()
+                .into_bytes()
+        }
+        _ => Vec::new(),
+    };
+    rig.ask(&ask)
+}
+
+fn compare(recording: &Recording, got: &Got) -> Result<(), String> {
+    let takeover = got.header("X-Moorline-Takeover");
+    let status = if takeover == Some("websocket") { 101 } else { got.status };
+    if status != recording.status {
+        return Err(format!("status {status}, not {}", recording.status));
+    }
+    if takeover.is_some() && (recording.kind == "events") != (takeover == Some("events")) {
+        return Err(format!("handed over as {takeover:?}"));
+    }
+    let content_type = match recording.kind.as_str() {
+        "json" => Some("application/json; charset=utf-8"),
+        "text" => Some("text/plain; charset=utf-8"),
+        "events" => Some("text/event-stream"),
+        _ => None,
+    };
+    if got.header("Content-Type") != content_type {
+        return Err(format!("content type {:?}", got.header("Content-Type")));
+    }
+    if recording.kind == "none" && !got.body.is_empty() {
+        return Err("a body where none is due".into());
+    }
+    if let Some(shape) = &recording.shape {
+        if !got.body.ends_with(b"\n") {
+            return Err("no newline at the end".into());
+        }
+        shape::check(shape, &got.json(), "")?;
+    }
+    let allow = got.headers.iter().filter(|(name, _)| name == "Allow").map(|(_, value)| value.as_str());
+    let allow: Vec<&str> = allow.collect();
+    if recording.allow.is_some() && recording.allow.as_deref() != Some(allow.join(", ").as_str()) {
+        return Err(format!("Allow {allow:?}"));
+    }
+    if !got.header("X-Coder-Build-Version").is_some_and(|version| version.starts_with("v2.24.0+moorline.")) {
+        return Err("no version".into());
+    }
+    if got.header("X-Coder-Request-Id") != Some(got.id.to_string().as_str()) {
+        return Err("no request id".into());
+    }
+    Ok(())
+}
+
+/// The people, workspaces and agents of the recordings.
+fn seed(rig: &Rig) {
+    let hour = Duration::from_secs(3_600);
+    let admin = rig.person("admin", true, Some("Moorline-rig-1"), Some(ADMIN));
+    rig.key(&admin, "Token00013-SecretSecretSecret0013", "", hour * 24);
+    rig.key(&admin, "Token00014-SecretSecretSecret0014", "rigtok", hour * 24);
+    let other = rig.person("other", false, None, Some("OtherToken-SecretSecretSecret0002"));
+    rig.key(&other, "Token00012-SecretSecretSecret0012", "", hour * 24);
+    rig.person("third", false, None, None);
+    let mut fourth = rig.person("fourth", false, Some("Moorline-rig-4"), None);
+    fourth.status = Status::Suspended;
+    rig.app.store.write(move |write| users::update(write, &fourth).map_err(moorline::store::Error::from)).unwrap();
+
+    let agent = |number: u128| 0xa000_0000_0000_4000_8000_0000_0000_0000_u128 | number;
+    let names = ["dev", "plainbox", "never", "logs", "logs2", "bench", "off"];
+    for (number, name) in (1..).zip(names) {
+        let token = format!("c0000000-0000-4000-8000-{number:012}");
+        let agent = rig.workspace(&admin, name, agent(number), &token, hour);
+        match name {
+            "dev" => furnish(rig, agent),
+            "logs2" => add_source(rig, &agent),
+            _ => {}
+        }
+    }
+    rig.workspace(&other, "theirs", agent(8), "c0000000-0000-4000-8000-000000000008", hour);
+}
+
+fn add_source(rig: &Rig, agent: &agents::Agent) {
+    let id = agent.id;
+    let source = Source {
+        id: LogSourceId("5eed0000-0000-4000-8000-000000000002".parse().unwrap()),
+        display_name: "Rig".into(),
+        icon: String::new(),
+        created_at: Timestamp::now(),
+    };
+    let add = move |write: &moorline::store::Write<'_>| logs::ensure_source(write, id, &source);
+    rig.app.store.write(move |write| add(write).map_err(moorline::store::Error::from)).unwrap();
+}
+
+/// The agent that has one of everything, is connected and ready.
+fn furnish(rig: &Rig, mut agent: agents::Agent) {
+    let now = Timestamp::now();
+    let minute = Duration::from_secs(60);
+    agent.environment = [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "two words".to_owned())].into();
+    agent.troubleshooting_url = "http://127.0.0.1:18999/trouble".into();
+    let app = |slug: &str| App {
+        id: AppId::random(),
+        slug: slug.into(),
+        display_name: slug.to_uppercase(),
+        icon: String::new(),
+        url: String::new(),
+        command: String::new(),
+        display_order: 0,
+        display_group: String::new(),
+        external: false,
+        hidden: false,
+        subdomain: false,
+        sharing_level: "owner".into(),
+        open_in: "slim-window".into(),
+        healthcheck_url: String::new(),
+        healthcheck_interval: 0,
+        healthcheck_threshold: 0,
+        health: Health::Disabled,
+        created_at: now,
+    };
+    let term = App { command: "top".into(), ..app("term") };
+    let web = App {
+        url: "http://127.0.0.1:18999".into(),
+        healthcheck_url: "http://127.0.0.1:18999/h".into(),
+        healthcheck_interval: 5,
+        healthcheck_threshold: 3,
+        health: Health::Initializing,
+        ..app("web")
+    };
+    let script = |name: &str, on_start: bool| Script {
+        id: ScriptId::random(),
+        log_source_id: LogSourceId::random(),
+        display_name: name.into(),
+        icon: String::new(),
+        script: format!("echo {name}"),
+        cron: String::new(),
+        log_path: format!("{name}.log"),
+        run_on_start: on_start,
+        run_on_stop: !on_start,
+        start_blocks_login: on_start,
+        timeout_seconds: 30,
+        created_at: now,
+    };
+    let declared = [script("boot", true), script("bye", false)];
+    let load = Metadata {
+        key: "load".into(),
+        display_order: 0,
+        display_name: "Load".into(),
+        script: "echo 0.42".into(),
+        interval_seconds: 10,
+        timeout_seconds: 5,
+        value: String::new(),
+        error: String::new(),
+        collected_at: None,
+    };
+    let id = agent.id;
+    rig.app
+        .store
+        .write(move |write| -> Result<(), moorline::store::Error> {
+            agents::update_declaration(write, &agent)?;
+            apps::insert(write, id, &term)?;
+            apps::insert(write, id, &web)?;
+            scripts::replace(write, id, &declared)?;
+            for script in &declared {
+                let source = Source {
+                    id: script.log_source_id,
+                    display_name: script.display_name.clone(),
+                    icon: "/icon/code.svg".into(),
+                    created_at: now,
+                };
+                logs::declare_source(write, id, &source)?;
+            }
+            metadata::replace(write, id, &[load])?;
+            agents::connected(write, id, now.minus(minute))?;
+            agents::set_startup(write, id, "v2.24.0", "2.6", "/home/dev", &[], now)?;
+            agents::set_lifecycle(write, id, agents::Lifecycle::Ready, Some(now.minus(minute)), Some(now), now)?;
+            let line = (logs::Level::Info, "booting".to_owned());
+            logs::insert(write, id, declared[0].log_source_id, now, &[line], 7)?;
+            Ok(())
+        })
+        .unwrap();
+    // Far ahead, so that a slow machine does not lose the agent while it replays.
+    rig.app.presence.joined(id, now.plus(minute * 60));
+    let node = NodeInfo { preferred_derp: 999, derp_latency: [("999-v4".to_owned(), 0.000_363)].into() };
+    rig.app.nodes.set(id, node);
+}

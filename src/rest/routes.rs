@@ -211,14 +211,14 @@ mod tests {
         match Table::new().find(method, path, false) {
             Found::Route(handler, params) => {
                 let kind = match handler {
-                    Handler::Open(_) => "open",
-                    Handler::User(_) => "user",
-                    Handler::UserOfAgents(_) => "user of agents",
+                    Open(_) => "open",
+                    User(_) => "user",
+                    UserOfAgents(_) => "user of agents",
                     Handler::Target(_) => "target",
-                    Handler::Agent(_) => "agent",
-                    Handler::Visible(_) => "visible",
-                    Handler::Either(_) => "either",
-                    Handler::Operator(_) => "operator",
+                    Agent(_) => "agent",
+                    View(_) => "visible",
+                    Either(_) => "either",
+                    Operator(_) => "operator",
                 };
                 format!("{kind} {}", params.join(",")).trim_end().to_owned()
             }
