@@ -14,42 +14,42 @@ use super::driver::{BINARY, Frame, Line, SOON, Server, frames, masked};
 
 /// What came of a call.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     Message(Vec<u8>),
     Error(u64, String),
 }
 
 /// A simulated agent on its connection.
-pub struct Agent {
-    pub line: Line,
-    pub mux: Session,
+pub(crate) struct Agent {
+    pub(crate) line: Line,
+    pub(crate) mux: Session,
     decoders: BTreeMap<u32, Decoder>,
     encoders: BTreeMap<u32, Encoder>,
-    pub packets: BTreeMap<u32, Vec<Packet>>,
+    pub(crate) packets: BTreeMap<u32, Vec<Packet>>,
     /// Streams that the server has finished.
-    pub finished: BTreeSet<u32>,
-    pub resets: BTreeSet<u32>,
-    pub closed: Option<(u16, String)>,
+    pub(crate) finished: BTreeSet<u32>,
+    pub(crate) resets: BTreeSet<u32>,
+    pub(crate) closed: Option<(u16, String)>,
     /// Sizes of the messages that came.
-    pub messages: Vec<usize>,
+    pub(crate) messages: Vec<usize>,
     /// Pings are answered.
-    pub alive: bool,
+    pub(crate) alive: bool,
 }
 
 impl Server {
     /// The agent connects as release 2.24 does.
-    pub fn connect(&self) -> Agent {
+    pub(crate) fn connect(&self) -> Agent {
         self.connect_as(true)
     }
 
-    pub fn connect_as(&self, monitored: bool) -> Agent {
+    pub(crate) fn connect_as(&self, monitored: bool) -> Agent {
         let stream = rpc::agent(self.app.clone(), self.row(), "2.6".into(), monitored, "192.0.2.7".into());
         Agent::on(Line::open(stream))
     }
 }
 
 impl Agent {
-    pub fn on(line: Line) -> Agent {
+    pub(crate) fn on(line: Line) -> Agent {
         let mut agent = Agent {
             line,
             mux: Session::client(),
@@ -67,7 +67,7 @@ impl Agent {
     }
 
     /// Sends what the agent has to say and takes what the server said, until both are silent.
-    pub fn exchange(&mut self) {
+    pub(crate) fn exchange(&mut self) {
         loop {
             let mut bytes = Vec::new();
             self.mux.take_output(&mut bytes);
@@ -112,7 +112,7 @@ impl Agent {
     }
 
     /// Opens a stream and calls, without a request yet.
-    pub fn invoke(&mut self, method: &str) -> u32 {
+    pub(crate) fn invoke(&mut self, method: &str) -> u32 {
         let id = self.mux.open().expect("a stream");
         let (mut encoder, mut bytes) = (Encoder::new(), Vec::new());
         encoder.invoke(method, &mut bytes);
@@ -122,14 +122,25 @@ impl Agent {
         id
     }
 
-    pub fn message(&mut self, id: u32, message: &[u8]) {
+    pub(crate) fn message(&mut self, id: u32, message: &[u8]) {
         let mut bytes = Vec::new();
         self.encoders.get_mut(&id).unwrap().message(message, &mut bytes);
         self.mux.send(id, &bytes);
     }
 
+    /// Sends a message without its last byte.
+    pub(crate) fn begin_message(&mut self, id: u32, message: &[u8]) {
+        let mut bytes = Vec::new();
+        self.encoders.get_mut(&id).unwrap().message(message, &mut bytes);
+        bytes.pop();
+        for part in bytes.chunks(64 * 1024) {
+            self.mux.send(id, part);
+            self.exchange();
+        }
+    }
+
     /// Begins a unary call.
-    pub fn begin(&mut self, method: &str, request: &[u8]) -> u32 {
+    pub(crate) fn begin(&mut self, method: &str, request: &[u8]) -> u32 {
         let id = self.invoke(method);
         self.message(id, request);
         let mut bytes = Vec::new();
@@ -140,13 +151,13 @@ impl Agent {
     }
 
     /// Calls and waits for what comes of it.
-    pub fn call_raw(&mut self, method: &str, request: &[u8]) -> Reply {
+    pub(crate) fn call_raw(&mut self, method: &str, request: &[u8]) -> Reply {
         let id = self.begin(method, request);
         self.reply(id)
     }
 
     /// The reply to a call that was begun; the stream is finished as Go's client does.
-    pub fn reply(&mut self, id: u32) -> Reply {
+    pub(crate) fn reply(&mut self, id: u32) -> Reply {
         let start = Instant::now();
         loop {
             self.exchange();
@@ -177,14 +188,14 @@ impl Agent {
     }
 
     /// Calls; anything but a good reply fails the test.
-    pub fn call<R: Message + Default>(&mut self, method: &str, request: &impl Message) -> R {
+    pub(crate) fn call<R: Message + Default>(&mut self, method: &str, request: &impl Message) -> R {
         match self.call_raw(method, &request.encode_to_vec()) {
             Reply::Message(bytes) => R::decode(bytes.as_slice()).unwrap(),
             Reply::Error(code, text) => panic!("{method}: {code} {text}"),
         }
     }
 
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         // In steps, so that pings are answered on the way.
         let mut left = time;
         while !left.is_zero() && self.closed.is_none() {
@@ -196,7 +207,7 @@ impl Agent {
     }
 
     /// Waits until the server has closed the connection.
-    pub fn until_closed(&mut self) -> (u16, String) {
+    pub(crate) fn until_closed(&mut self) -> (u16, String) {
         let start = Instant::now();
         loop {
             self.line.letters();
@@ -211,7 +222,7 @@ impl Agent {
     }
 
     /// Waits for the next packet on a stream.
-    pub fn next(&mut self, id: u32) -> Packet {
+    pub(crate) fn next(&mut self, id: u32) -> Packet {
         let start = Instant::now();
         loop {
             self.exchange();

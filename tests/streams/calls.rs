@@ -236,11 +236,11 @@ fn repeated_metadata_costs_no_write_and_keeps_its_instant() {
     let request = values(&[("load", "0.42")]);
     agent.call::<BatchUpdateMetadataResponse>(methods::BATCH_UPDATE_METADATA, &request);
     let written = server.read(|conn| metadata::of_agent(conn, server.agent))[0].collected_at.unwrap();
-    let size = server.data_version();
+    let size = server.written();
     for _ in 0..5 {
         agent.call::<BatchUpdateMetadataResponse>(methods::BATCH_UPDATE_METADATA, &request);
     }
-    assert_eq!(server.data_version(), size, "nothing was written");
+    assert_eq!(server.written(), size, "nothing was written");
     let seen = server.app.presence.last_collected(server.agent, "load").unwrap();
     assert!(seen >= written);
     // The end of the connection writes it.

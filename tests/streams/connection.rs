@@ -34,10 +34,10 @@ fn a_connection_is_written_when_it_begins_and_ends_and_not_between() {
     connected(&server);
     let row = server.row();
     assert_eq!(row.first_connected_at, row.last_connected_at);
-    let size = server.data_version();
+    let size = server.written();
     agent.pass(Duration::from_secs(3_600));
     assert_eq!(agent.closed, None, "pings are answered, so it lives");
-    assert_eq!(server.data_version(), size, "a heartbeat is not a write");
+    assert_eq!(server.written(), size, "a heartbeat is not a write");
     assert_eq!(server.app.presence.of(server.agent).unwrap().connections, 1);
     agent.line.close();
     let ended = server.until("disconnected", |server| server.row().disconnected_at);
@@ -231,24 +231,75 @@ fn packets_out_of_place_reset_only_their_stream() {
 fn more_than_the_limit_of_held_bytes_resets_the_stream_that_goes_beyond() {
     let server = Server::start();
     let mut agent = server.connect();
-    let chunk = vec![0; 3 * 1024 * 1024];
-    let mut bytes = Vec::new();
-    moorline::wire::drpc::Encoder::new().message(&chunk, &mut bytes);
+    // Three packets of 3 MiB that are never completed: 8 MiB are held at most.
     let ids: Vec<u32> = (0..3)
         .map(|_| {
             let id = agent.invoke(methods::BATCH_CREATE_LOGS);
-            // Id 2, and all but the last byte: the packet is never complete.
-            for frame in bytes.chunks(64 * 1024) {
-                agent.mux.send(id, frame);
-                agent.exchange();
-            }
+            agent.begin_message(id, &vec![0; 3 * 1024 * 1024]);
             id
         })
         .collect();
-    let _ = ids;
-    agent.exchange();
+    assert_eq!(agent.resets.iter().copied().collect::<Vec<_>>(), ids[2..]);
     assert_eq!(agent.closed, None);
     agent.call::<UpdateStatsResponse>(methods::UPDATE_STATS, &UpdateStatsRequest::default());
+    // Their room is free again once they are given up.
+    for id in &ids[..2] {
+        agent.mux.reset(*id);
+    }
+    let id = agent.invoke(methods::BATCH_CREATE_LOGS);
+    agent.begin_message(id, &vec![0; 3 * 1024 * 1024]);
+    assert!(!agent.resets.contains(&id));
+}
+
+/// Lets the file grow to its present size only, or without limit.
+fn limit_pages(server: &Server, full: bool) {
+    server.write(move |write| {
+        let pages: i64 = match full {
+            true => write.query_row("PRAGMA page_count", [], |row| row.get(0))?,
+            false => 1 << 30,
+        };
+        write.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+    });
+}
+
+#[test]
+fn a_full_disk_fails_no_call() {
+    let server = Server::start();
+    let mut agent = server.connect();
+    server.until("connected", |server| server.row().last_connected_at);
+    limit_pages(&server, true);
+    // What repeats itself is acknowledged and dropped: an error would end the session again and again.
+    let volume = |n| push_resources_monitoring_usage_request::datapoint::VolumeUsage {
+        volume: format!("{n}{}", "/".repeat(5_000)),
+        ..Default::default()
+    };
+    let point = push_resources_monitoring_usage_request::Datapoint {
+        collected_at: None,
+        memory: None,
+        volumes: (0..60).map(volume).collect(),
+    };
+    let usage = PushResourcesMonitoringUsageRequest { datapoints: vec![point] };
+    agent.call::<PushResourcesMonitoringUsageResponse>(methods::PUSH_RESOURCES_MONITORING_USAGE, &usage);
+    assert_eq!(server.app.metrics.agent_reports_dropped.get(), 1);
+    assert_eq!(server.count("SELECT count(*) FROM agent_resources"), 0);
+    // What is sent once waits until there is room.
+    let log = |n| Log { created_at: None, output: format!("{n}{}", "x".repeat(1_000)), level: 3 };
+    let request = BatchCreateLogsRequest { log_source_id: vec![7; 16], logs: (0..300).map(log).collect() };
+    let id = agent.begin(methods::BATCH_CREATE_LOGS, &request.encode_to_vec());
+    let delayed = server.app.metrics.agent_calls_delayed.get();
+    for times in 1..4 {
+        server.until("put back", |_| {
+            agent.line.letters();
+            agent.pass(Duration::from_secs(1));
+            (server.app.metrics.agent_calls_delayed.get() >= delayed + times).then_some(())
+        });
+    }
+    assert_eq!(agent.packets.get(&id), None, "not answered");
+    assert_eq!(agent.closed, None, "but alive");
+    let _: Manifest = agent.call(methods::GET_MANIFEST, &GetManifestRequest {});
+    limit_pages(&server, false);
+    assert!(matches!(agent.reply(id), Reply::Message(_)));
+    assert_eq!(server.count("SELECT count(*) FROM agent_logs"), 300);
 }
 
 #[test]

@@ -24,18 +24,18 @@ use moorline::tailnet::nodes::Nodes;
 use uuid::Uuid;
 
 /// Longest wait for a thread.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// A server with one user, one workspace and one agent.
-pub struct Server {
-    pub app: Shared,
-    pub user: UserId,
-    pub workspace: WorkspaceId,
-    pub agent: AgentId,
+pub(crate) struct Server {
+    pub(crate) app: Shared,
+    pub(crate) user: UserId,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) agent: AgentId,
     folder: tempfile::TempDir,
 }
 
-pub fn settings(file: std::path::PathBuf) -> Settings {
+pub(crate) fn settings(file: std::path::PathBuf) -> Settings {
     let long = Duration::from_secs(3_600);
     Settings {
         key_file: file.with_extension("key"),
@@ -60,12 +60,12 @@ pub fn settings(file: std::path::PathBuf) -> Settings {
 }
 
 impl Server {
-    pub fn start() -> Server {
+    pub(crate) fn start() -> Server {
         Server::with_pool(2, 4_096)
     }
 
     /// A server whose pool has so many threads and so long a queue.
-    pub fn with_pool(threads: usize, depth: usize) -> Server {
+    pub(crate) fn with_pool(threads: usize, depth: usize) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let (jobs, _workers) = Jobs::start("rpc", threads, depth).unwrap();
         let app = open(folder.path(), jobs);
@@ -80,7 +80,7 @@ impl Server {
     }
 
     /// The same file, opened anew as after a crash: nothing in memory is kept.
-    pub fn reopened(self) -> Server {
+    pub(crate) fn reopened(self) -> Server {
         let Server { app, user, workspace, agent, folder } = self;
         let waiting = Instant::now();
         // Jobs may hold the app for a moment longer.
@@ -95,21 +95,21 @@ impl Server {
         Server { app, user, workspace, agent, folder }
     }
 
-    pub fn write(&self, f: impl FnOnce(&moorline::store::Write<'_>) -> rusqlite::Result<()> + Send + 'static) {
+    pub(crate) fn write(&self, f: impl FnOnce(&moorline::store::Write<'_>) -> rusqlite::Result<()> + Send + 'static) {
         self.app.store.write(move |write| f(write).map_err(Error::from)).unwrap();
     }
 
-    pub fn read<T>(&self, f: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> T {
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>) -> T {
         self.app.store.read(|conn| f(conn).map_err(Error::from)).unwrap()
     }
 
     /// The agent's row.
-    pub fn row(&self) -> Agent {
+    pub(crate) fn row(&self) -> Agent {
         self.read(|conn| agents::by_id(conn, self.agent)).expect("the agent lives")
     }
 
     /// Waits for what another thread writes.
-    pub fn until<T>(&self, what: &str, mut check: impl FnMut(&Server) -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, mut check: impl FnMut(&Server) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = check(self) {
@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// `(action, detail)` of all audit rows.
-    pub fn audit(&self) -> Vec<(String, String)> {
+    pub(crate) fn audit(&self) -> Vec<(String, String)> {
         self.read(|conn| {
             conn.prepare("SELECT action, detail FROM audit_log ORDER BY id")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -130,16 +130,16 @@ impl Server {
     }
 
     /// Counts rows by a query.
-    pub fn count(&self, sql: &str) -> i64 {
+    pub(crate) fn count(&self, sql: &str) -> i64 {
         self.read(|conn| conn.query_row(sql, [], |row| row.get(0)))
     }
 
-    /// The change counter of the file: moves with every write transaction that changed something.
-    pub fn data_version(&self) -> u64 {
+    /// Bytes of the write-ahead log: grows with every commit that changed something.
+    pub(crate) fn written(&self) -> u64 {
         std::fs::metadata(self.folder.path().join("moorline.db-wal")).map_or(0, |wal| wal.len())
     }
 
-    pub fn declare_metadata(&self, keys: &[(&str, i64)]) {
+    pub(crate) fn declare_metadata(&self, keys: &[(&str, i64)]) {
         let agent = self.agent;
         let rows: Vec<_> = keys
             .iter()
@@ -158,7 +158,7 @@ impl Server {
         self.write(move |write| metadata::replace(write, agent, &rows));
     }
 
-    pub fn declare_script(&self) -> Script {
+    pub(crate) fn declare_script(&self) -> Script {
         let script = Script {
             id: moorline::model::ScriptId::random(),
             log_source_id: LogSourceId::random(),
@@ -231,7 +231,7 @@ fn a_workspace(id: WorkspaceId, owner_id: UserId) -> Workspace {
     }
 }
 
-pub fn an_agent(id: AgentId, workspace_id: WorkspaceId, name: &str) -> Agent {
+pub(crate) fn an_agent(id: AgentId, workspace_id: WorkspaceId, name: &str) -> Agent {
     Agent {
         id,
         workspace_id,
@@ -266,15 +266,14 @@ pub fn an_agent(id: AgentId, workspace_id: WorkspaceId, name: &str) -> Agent {
 }
 
 /// One stream and its loop.
-pub struct Line {
-    pub stream: Box<dyn Stream>,
-    pub out: Out,
-    pub now: Instant,
+pub(crate) struct Line {
+    pub(crate) stream: Box<dyn Stream>,
+    pub(crate) out: Out,
+    pub(crate) now: Instant,
     /// The client takes nothing: what is written stays.
-    pub stalled: bool,
+    pub(crate) stalled: bool,
     /// Bytes that the client has taken and the test not looked at.
-    pub taken: Vec<u8>,
-    pub address: Address,
+    pub(crate) taken: Vec<u8>,
     mail: Receiver<(ConnId, Mail)>,
     _poll: mio::Poll,
     closed: bool,
@@ -282,7 +281,7 @@ pub struct Line {
 
 impl Line {
     /// A loop of its own for `stream`.
-    pub fn open(stream: Box<dyn Stream>) -> Line {
+    pub(crate) fn open(stream: Box<dyn Stream>) -> Line {
         let poll = mio::Poll::new().unwrap();
         let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let (sender, mail) = sync_channel(MAILBOX_LETTERS);
@@ -293,7 +292,6 @@ impl Line {
             now: Instant::now(),
             stalled: false,
             taken: Vec::new(),
-            address: address.clone(),
             mail,
             _poll: poll,
             closed: false,
@@ -321,12 +319,12 @@ impl Line {
         panic!("a stream writes without end");
     }
 
-    pub fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.call(|stream, now, out| stream.receive(now, bytes, out));
     }
 
     /// Delivers one letter, waiting for it.
-    pub fn letter(&mut self) -> bool {
+    pub(crate) fn letter(&mut self) -> bool {
         match self.mail.recv_timeout(SOON) {
             Ok((_, mail)) => {
                 self.call(|stream, now, out| stream.mail(now, mail, out));
@@ -337,7 +335,7 @@ impl Line {
     }
 
     /// Delivers the letters that are there.
-    pub fn letters(&mut self) -> usize {
+    pub(crate) fn letters(&mut self) -> usize {
         let mut count = 0;
         while let Ok((_, mail)) = self.mail.try_recv() {
             self.call(|stream, now, out| stream.mail(now, mail, out));
@@ -347,7 +345,7 @@ impl Line {
     }
 
     /// Lets time pass, with every tick that falls due on the way.
-    pub fn pass(&mut self, time: Duration) {
+    pub(crate) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         for _ in 0..10_000 {
             match self.stream.deadline().filter(|due| *due <= until) {
@@ -365,24 +363,24 @@ impl Line {
     }
 
     /// The client takes what was written meanwhile, and everything from now on.
-    pub fn unstall(&mut self) {
+    pub(crate) fn unstall(&mut self) {
         self.stalled = false;
         self.out.backlog = 0;
         self.call(|stream, now, out| stream.drained(now, out));
     }
 
-    pub fn shutdown(&mut self) {
+    pub(crate) fn shutdown(&mut self) {
         self.call(|stream, now, out| stream.shutdown(now, out));
     }
 
-    pub fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         if !std::mem::replace(&mut self.closed, true) {
             self.stream.closed();
         }
     }
 
     /// What the client has taken since the last look.
-    pub fn take(&mut self) -> Vec<u8> {
+    pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.taken)
     }
 }
@@ -395,7 +393,7 @@ impl Drop for Line {
 
 /// A frame of the server.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Frame {
+pub(crate) enum Frame {
     Binary(Vec<u8>),
     Text(String),
     Ping(String),
@@ -403,7 +401,7 @@ pub enum Frame {
 }
 
 /// Reads whole server frames off `bytes`.
-pub fn frames(bytes: &[u8]) -> Vec<Frame> {
+pub(crate) fn frames(bytes: &[u8]) -> Vec<Frame> {
     let (mut frames, mut rest) = (Vec::new(), bytes);
     while !rest.is_empty() {
         let (length, head) = match rest[1] {
@@ -429,7 +427,7 @@ pub fn frames(bytes: &[u8]) -> Vec<Frame> {
 }
 
 /// A client's frame.
-pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x11, 0x22, 0x33, 0x44];
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
@@ -448,7 +446,7 @@ pub fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub const TEXT: u8 = 1;
-pub const BINARY: u8 = 2;
-pub const CLOSE: u8 = 8;
-pub const PONG: u8 = 10;
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PONG: u8 = 10;

@@ -43,7 +43,7 @@ fn a_sub_agent_is_made_listed_and_removed() {
     assert!(server.read(|conn| apps::of_agent(conn, id))[0].slug.ends_with("-code"));
 
     let listed: ListSubAgentsResponse = agent.call(methods::LIST_SUB_AGENTS, &ListSubAgentsRequest {});
-    assert_eq!(listed.agents, [child.clone()], "with the token, opened");
+    assert_eq!(listed.agents, std::slice::from_ref(&child), "with the token, opened");
 
     let stream = rpc::agent(server.app.clone(), row, "2.6".into(), true, String::new());
     let mut sub = Agent::on(Line::open(stream));

@@ -94,7 +94,7 @@ fn changes_come_at_most_once_a_second_and_something_each_five() {
     line.pass(Duration::from_millis(100));
     let found = event(&mut line);
     assert_eq!((&found[0]["result"]["value"], &found[0]["result"]["age"]), (&json!("2"), &json!(0)));
-    let size = server.data_version();
+    let size = server.written();
     let mut refreshes = 0;
     for _ in 0..12 {
         line.pass(Duration::from_secs(5));
@@ -102,7 +102,7 @@ fn changes_come_at_most_once_a_second_and_something_each_five() {
     }
     assert_eq!(refreshes, 12);
     assert_eq!(line.letters(), 0, "a refresh reads nothing");
-    assert_eq!(server.data_version(), size, "and writes nothing");
+    assert_eq!(server.written(), size, "and writes nothing");
 }
 
 #[test]
