@@ -1,5 +1,42 @@
-//! Moorline.
-#![allow(dead_code)] // while the house is being furnished
+//! Moorline: one process and one SQLite file that let people reach their development machines.
+//!
+//! # The way of a request
+//!
+//! The modules stand in the order in which a request meets them. Each may use only those below it,
+//! and the leaves; `tests/layers.rs` fails on a wrong import.
+//!
+//! | module | what it does | waits on |
+//! | --- | --- | --- |
+//! | `cli` | the verbs; `serve` puts the parts together | anything |
+//! | `edge` | owns every public socket: TLS, request heads, limits, time-outs; relays plain requests to tiny_http, drives streams | nothing, ever |
+//! | `rest` | one route table; a handler per route, on `http-N` threads | the store |
+//! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map | nothing, ever |
+//! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
+//! | `domain` | the rules: who may do what, and what follows from it | the store |
+//! | `tailnet` | the relay map, and the nodes that agents announce | nothing |
+//! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
+//!
+//! Leaves, usable from anywhere: `wire` (codecs without I/O: HTTP framing, WebSocket, yamux, DRPC,
+//! protobuf), `config` (settings and limits), `model` (ids, instants), `ops` (queues, mailboxes, topics,
+//! counters).
+//!
+//! # How a plain request is answered
+//!
+//! A loop of the `edge` reads the head and the whole body under limits, writes the request afresh on a
+//! private Unix connection on which tiny_http listens, and passes the answer on. tiny_http was not
+//! made to face a network; behind the edge it only sees well-formed requests of known size.
+//!
+//! # How a long-lived socket begins
+//!
+//! The request goes the same way, so there is one route table and one place for authorisation. The
+//! handler leaves a [`streams::Stream`] for the edge; the edge answers `101` (or an endless `200`)
+//! and from then on drives that state machine on the loop that owns the socket. Work that may wait
+//! is given to the `rpc` threads or the writer and comes back as [`ops::mail::Mail`].
+//!
+//! # What is never lost
+//!
+//! A write is a closure that the writer thread runs in a transaction shared with others; it is
+//! answered after the commit (`synchronous=FULL`). Subscribers are told after the commit too.
 
 pub mod cli;
 pub mod edge;
@@ -9,6 +46,7 @@ pub mod agentapi;
 pub mod domain;
 pub mod tailnet;
 pub mod store;
+
 pub mod wire;
 pub mod config;
 pub mod model;

@@ -1,4 +1,7 @@
 //! Integration tests: one binary, so that the program is linked once.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+#![allow(missing_docs, unreachable_pub, reason = "nothing here is for others to use")]
 
 mod cli;
 mod crash;

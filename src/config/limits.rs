@@ -48,6 +48,11 @@ pub const LOG_LINE_CHARS: usize = 1_024;
 /// Largest message of a one-way JSON stream, bytes: Go clients close at 32,768 (coder/websocket
 /// v1.8.13 read.go defaultReadLimit).
 pub const STREAM_MESSAGE_BYTES: usize = 32_768;
+/// Bytes of one plain answer of log lines; what is beyond is asked for with `after`. An agent's
+/// 1 MiB of text comes to this much only in lines of 10 bytes and less.
+pub const LOGS_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// Log sources of one agent: its scripts, and what it registers; 200 bytes each.
+pub const LOG_SOURCES: usize = 1_024;
 /// Calls of agents that wait for a thread of the `rpc` pool. Nearly every error answer makes an agent
 /// drop its connection and dial again (agent-rpc facts, section 3), so a full queue never fails a call:
 /// the connection keeps it and tries again. The depth holds a whole start of 500 agents (8 calls each);
@@ -69,7 +74,7 @@ pub const SUB_AGENTS: usize = 100;
 pub const SUB_AGENT_APPS: usize = 100;
 /// Finished script runs kept per agent: a script that runs each second must not fill the file.
 pub const SCRIPT_TIMINGS: u32 = 1_000;
-/// Statuses kept per app.
+/// Statuses kept per app, newest; 300 bytes each.
 pub const APP_STATUSES: u32 = 100;
 /// Bytes of a metadata value or error; longer values are cut, as the real server does.
 pub const METADATA_VALUE_BYTES: usize = 2_048;
@@ -77,3 +82,22 @@ pub const METADATA_VALUE_BYTES: usize = 2_048;
 pub const METADATA_KEYS_BYTES: usize = 6_144;
 /// Bytes of short texts that an agent reports: versions, paths, reasons, addresses. Longer ones are cut.
 pub const REPORTED_TEXT_BYTES: usize = 4_096;
+/// How long a session token made by the command line lasts without use, unless said otherwise.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(720 * 3600);
+/// Longest lifetime of a session token: 876,600 h, the real server's own bound; clients send it back.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(876_600 * 3600);
+/// Fewest characters of a new password.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Most bytes of a password; each sign-in hashes all of them.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Largest body of a verb on the admin socket, bytes: a declaration of about 10,000 workspaces.
+/// Only the server's own user and root can send one.
+pub const ADMIN_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// Largest declaration file, bytes; the command that carries it must fit [`ADMIN_BODY_BYTES`].
+pub const DECLARATION_BYTES: usize = 16 * 1024 * 1024;
+/// Text declared for one agent, bytes. An agent takes at most 4 MiB in one message and would
+/// otherwise reconnect for ever without getting its manifest.
+pub const AGENT_DECLARATION_BYTES: usize = 3 * 1024 * 1024;
+/// A refused client may go on sending for this long, unread, before its connection is closed: closing
+/// at once would reset it and could take the refusal along before it is read.
+pub const LINGER: Duration = Duration::from_secs(2);

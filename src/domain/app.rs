@@ -36,3 +36,15 @@ pub struct App {
 
 /// The shared handle.
 pub type Shared = Arc<App>;
+
+impl App {
+    /// The one organisation that clients expect every person to be in: derived from the
+    /// deployment, so that it never changes and is never stored.
+    pub fn organization_id(&self) -> Uuid {
+        let mut seed = self.deployment_id.as_bytes().to_vec();
+        seed.extend_from_slice(b"organization");
+        let digest = super::tokens::hash(&seed);
+        let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+}

@@ -5,6 +5,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
 
 use super::{Error, Fault};
+use crate::model::AgentId;
+use crate::store::Sealer;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -74,4 +76,34 @@ pub fn random_text(length: usize) -> Result<String, Error> {
         }
     }
     Ok(text)
+}
+
+/// A fresh agent token: itself, what is stored for sign-in, and what is stored to show it again.
+pub struct AgentToken {
+    /// What the machine sends.
+    pub token: Uuid,
+    /// Column `token_hash`.
+    pub hash: Vec<u8>,
+    /// Column `token_sealed`.
+    pub sealed: Vec<u8>,
+}
+
+/// Makes a token for `agent`, sealed for its row.
+pub fn mint_agent_token(sealer: &Sealer, agent: AgentId) -> Result<AgentToken, Error> {
+    let mut bytes = [0_u8; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::new(Fault::Internal, "The system gives no randomness."))?;
+    // Agents check that their token has the form of a UUID; that costs 6 of 128 bits.
+    let token = uuid::Builder::from_random_bytes(bytes).into_uuid();
+    let sealed = sealer
+        .seal("agents", "token_sealed", agent.as_bytes(), token.as_bytes())
+        .map_err(|error| Error::new(Fault::Internal, "The token could not be sealed.").detail(error.to_string()))?;
+    Ok(AgentToken { token, hash: agent_token_hash(token), sealed })
+}
+
+/// The token of `agent` out of its column `token_sealed`.
+pub fn open_agent_token(sealer: &Sealer, agent: AgentId, sealed: &[u8]) -> Result<Uuid, Error> {
+    let plain = sealer
+        .open_sealed("agents", "token_sealed", agent.as_bytes(), sealed)
+        .map_err(|error| Error::new(Fault::Internal, "The token could not be opened.").detail(error.to_string()))?;
+    Uuid::from_slice(&plain).map_err(|_| Error::new(Fault::Internal, "The sealed token is damaged."))
 }

@@ -1,1 +1,269 @@
-//! rest.
+//! Plain requests: tiny_http behind the edge, one route table, one handler per route.
+//!
+//! tiny_http listens on the private Unix socket that only the edge knows; `http-N` threads each
+//! answer one request at a time. A handler that panics costs its caller a 500 and nobody else.
+
+mod agent_view;
+mod agents_me;
+mod auth;
+mod dto;
+mod identity;
+mod json;
+mod keys;
+mod limiter;
+mod operator;
+mod reply;
+mod request;
+mod routes;
+mod site;
+mod users;
+mod websocket;
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use limiter::{Limiter, Rate, WhenFull};
+use reply::Reply;
+use request::{Call, Unusable};
+use routes::{Found, Guard, Handler, Table};
+
+use crate::config::limits;
+use crate::domain::{Error, Fault, Shared, access};
+use crate::model::Timestamp;
+use crate::streams::Arrivals;
+use crate::tailnet::derp_map::DerpMap;
+
+/// What clients take for the server's version: the API that is spoken, then our own version. VS Code
+/// and JetBrains parse it strictly as semver with a leading `v`.
+pub const VERSION: &str = concat!("v2.24.0+moorline.", env!("CARGO_PKG_VERSION"));
+
+/// The running workers.
+pub struct Rest {
+    server: Arc<tiny_http::Server>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts answering what the edge sends to `listener`. `secret` proves that it is the edge.
+pub fn start(
+    app: Shared,
+    arrivals: Arrivals,
+    listener: UnixListener,
+    secret: String,
+    threads: usize,
+) -> std::io::Result<Rest> {
+    let server = tiny_http::Server::from_listener(listener, None).map_err(std::io::Error::other)?;
+    let server = Arc::new(server);
+    let service = Arc::new(Service::new(app, arrivals, secret));
+    let mut handles = Vec::with_capacity(threads);
+    for index in 0..threads.max(1) {
+        let (server, service) = (Arc::clone(&server), Arc::clone(&service));
+        let worker = Builder::new().name(format!("http-{index}"));
+        handles.push(worker.spawn(move || work(&server, &service))?);
+    }
+    Ok(Rest { server, threads: handles })
+}
+
+impl Rest {
+    /// Answers what is being worked on, then ends the workers.
+    pub fn stop(self) {
+        for _ in &self.threads {
+            self.server.unblock();
+        }
+        for thread in self.threads {
+            if thread.join().is_err() {
+                log::error!("an http worker ended by a panic");
+            }
+        }
+    }
+}
+
+/// What all handlers share.
+struct Service {
+    app: Shared,
+    arrivals: Arrivals,
+    secret: String,
+    table: Table,
+    requests: Limiter,
+    sign_ins: Limiter,
+    derp_map: serde_json::Value,
+    regions: HashMap<i32, String>,
+}
+
+impl Service {
+    fn new(app: Shared, arrivals: Arrivals, secret: String) -> Service {
+        let derp_map = DerpMap::of(&app.access_url, &app.settings).json();
+        let regions = region_names(&derp_map);
+        Service {
+            requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
+            sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            table: Table::new(),
+            app,
+            arrivals,
+            secret,
+            derp_map,
+            regions,
+        }
+    }
+}
+
+fn region_names(derp_map: &serde_json::Value) -> HashMap<i32, String> {
+    let regions = derp_map.get("Regions").and_then(|regions| regions.as_object());
+    regions
+        .into_iter()
+        .flatten()
+        .filter_map(|(id, region)| Some((id.parse().ok()?, region.get("RegionName")?.as_str()?.to_owned())))
+        .collect()
+}
+
+fn work(server: &tiny_http::Server, service: &Service) {
+    loop {
+        match server.recv() {
+            Ok(request) => serve(service, request),
+            // `unblock` or the end of the listener.
+            Err(_) => return,
+        }
+    }
+}
+
+fn serve(service: &Service, mut request: tiny_http::Request) {
+    let bytes = match Call::new(service, &mut request) {
+        Ok(mut call) => {
+            let (reply, rate) = answer_or_500(&mut call);
+            reply.encode(&call, rate)
+        }
+        Err(Unusable::Stranger) => {
+            log::warn!("a request on the private socket does not come from the edge");
+            reply::bare(403)
+        }
+        Err(Unusable::TooLarge) => reply::bare(413),
+        Err(Unusable::Cut(error)) => {
+            log::debug!("a request body did not arrive: {error}");
+            reply::bare(400)
+        }
+    };
+    service.app.metrics.requests.inc();
+    // One write for head and body: tiny_http's own printer would take several and add headers.
+    let mut writer = request.into_writer();
+    if let Err(error) = writer.write_all(&bytes).and_then(|()| writer.flush()) {
+        log::debug!("an answer could not be given to the edge: {error}");
+    }
+}
+
+fn answer_or_500(call: &mut Call<'_>) -> (Reply, Option<Rate>) {
+    let mut rate = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(call, &mut rate)));
+    let reply = match outcome {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => Reply::error(&error, call),
+        Err(_) => {
+            // A stream that was left before the panic has nobody to take it.
+            drop(call.service.arrivals.take(call.id));
+            Reply::error(&Error::new(Fault::Internal, "The server failed to answer; its log says why."), call)
+        }
+    };
+    (reply, rate)
+}
+
+fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> {
+    if call.method == "OPTIONS" && call.header("Access-Control-Request-Method").is_some() {
+        // No origin is allowed anything, which browsers read from what is missing.
+        return Ok(
+            Reply::empty(200).header("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+        );
+    }
+    let found = call.service.table.find(&call.method, &call.path, call.operator.is_some());
+    *rate = count(call, &found);
+    if let Some(over) = rate.filter(|rate| !rate.allowed) {
+        let message = format!("Too many requests: at most {} are answered in a minute.", over.limit);
+        return Err(Error::new(Fault::TooMany, message));
+    }
+    if let Some(refusal) = auth::forged(call) {
+        return Ok(refusal);
+    }
+    match found {
+        Found::Route(handler, params) => {
+            call.params = params;
+            run(call, handler)
+        }
+        Found::OtherMethods(allowed, guard, params) => {
+            call.params = params;
+            pass(call, guard)?;
+            Ok(allowed.into_iter().fold(Reply::empty(405), |reply, method| reply.header("Allow", method)))
+        }
+        Found::Nothing(guard, params) => {
+            call.params = params;
+            pass(call, guard)?;
+            Err(Error::new(Fault::NotFound, "There is no such route on this server."))
+        }
+    }
+}
+
+/// Counts a request against the limit that it falls under.
+fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
+    let service = call.service;
+    let signs_in = matches!(found, Found::Route(Handler::Open(_), _)) && call.path == users::LOGIN_PATH;
+    if signs_in {
+        return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
+    }
+    let exempt = service.app.settings.requests_per_minute == 0
+        || !call.path.starts_with("/api/v2")
+        // The admin socket has no address.
+        || call.peer.is_empty()
+        || limiter::is_loopback(&call.peer);
+    (!exempt).then(|| service.requests.count((&limiter::network(&call.peer), &call.path), Timestamp::now()))
+}
+
+/// Signs a request in for a prefix whose leaf will not be served.
+fn pass(call: &Call<'_>, guard: Option<Guard>) -> Result<(), Error> {
+    let Some(guard) = guard else { return Ok(()) };
+    call.service.app.store.read(|conn| match guard {
+        Guard::Target => auth::target(call, conn).map(drop),
+        Guard::Agent => auth::agent(call, conn).map(drop),
+        Guard::Visible => auth::visible(call, conn).map(drop),
+    })
+}
+
+fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
+    let app = &call.service.app;
+    let note = |auth: &access::UserAuth| access::note_use(app, auth, &call.peer, Timestamp::now());
+    match handler {
+        Handler::Open(answer) => answer(call),
+        Handler::User(answer) => {
+            let user = app.store.read(|conn| auth::user(call, conn))?;
+            note(&user);
+            answer(call, user)
+        }
+        Handler::UserOfAgents(answer) => {
+            let user = app.store.read(|conn| auth::user_of_agent_route(call, conn))?;
+            note(&user);
+            answer(call, user)
+        }
+        Handler::Target(answer) => {
+            let target = app.store.read(|conn| auth::target(call, conn))?;
+            note(&target.caller);
+            answer(call, target)
+        }
+        Handler::Agent(answer) => {
+            let agent = app.store.read(|conn| auth::agent(call, conn))?;
+            answer(call, agent)
+        }
+        Handler::Visible(answer) => app.store.read(|conn| {
+            let visible = auth::visible(call, conn)?;
+            note(&visible.user);
+            answer(call, conn, visible)
+        }),
+        Handler::Either(answer) => {
+            app.store.read(|conn| match auth::agent(call, conn) {
+                Ok(_) => Ok(()),
+                Err(error) if error.fault == Fault::Unauthenticated => auth::user(call, conn).map(|user| note(&user)),
+                Err(error) => Err(error),
+            })?;
+            answer(call)
+        }
+        Handler::Operator(answer) => answer(call, call.operator.as_deref().unwrap_or_default()),
+    }
+}

@@ -280,3 +280,38 @@ pub fn set_lifecycle(
     .execute((state, started_at, ready_at, at, id))?;
     Ok(())
 }
+
+/// Where an agent stands: its workspace and that one's owner.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Who may see it.
+    pub owner_id: UserId,
+    /// The owner's name.
+    pub owner_name: String,
+    /// The workspace's name.
+    pub workspace_name: String,
+}
+
+/// The living agent with this id and its place.
+pub fn with_place(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<(Agent, Place)>> {
+    conn.prepare_cached(
+        "SELECT a.*, w.owner_id, w.name AS workspace_name, u.username AS owner_name
+         FROM agents a JOIN workspaces w ON w.id = a.workspace_id JOIN users u ON u.id = w.owner_id
+         WHERE a.id = ? AND a.deleted_at IS NULL AND w.deleted_at IS NULL",
+    )?
+    .query_row([id], |row| {
+        let place = Place {
+            owner_id: row.get("owner_id")?,
+            owner_name: row.get("owner_name")?,
+            workspace_name: row.get("workspace_name")?,
+        };
+        Ok((Agent::from_row(row)?, place))
+    })
+    .optional()
+}
+
+/// Writes a name in the letter case of its declaration.
+pub fn rename(conn: &Connection, id: AgentId, name: &str, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET name = ?, updated_at = ? WHERE id = ?")?.execute((name, at, id))?;
+    Ok(())
+}

@@ -199,3 +199,23 @@ pub fn insert_status(
     .execute((app, keep))?;
     Ok(true)
 }
+
+/// Writes every changeable column of an app.
+pub fn update(conn: &Connection, agent: AgentId, app: &App) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE agent_apps SET display_name = :display_name, icon = :icon, url = :url, command = :command,
+             display_order = :display_order, display_group = :display_group, external = :external, hidden = :hidden,
+             subdomain = :subdomain, sharing_level = :sharing_level, open_in = :open_in, healthcheck_url = :check_url,
+             healthcheck_interval = :check_interval, healthcheck_threshold = :check_threshold, health = :health
+         WHERE id = :id AND agent_id = :agent",
+    )?
+    .execute(named_params! {
+        ":id": app.id, ":agent": agent, ":display_name": app.display_name, ":icon": app.icon,
+        ":url": app.url, ":command": app.command, ":display_order": app.display_order,
+        ":display_group": app.display_group, ":external": app.external, ":hidden": app.hidden,
+        ":subdomain": app.subdomain, ":sharing_level": app.sharing_level, ":open_in": app.open_in,
+        ":check_url": app.healthcheck_url, ":check_interval": app.healthcheck_interval,
+        ":check_threshold": app.healthcheck_threshold, ":health": app.health,
+    })?;
+    Ok(())
+}

@@ -1,7 +1,7 @@
 //! Making a new file.
 //!
 //! It is built whole under another name, made durable, and then renamed: whenever the first start is
-//! cut short, the next one finds either no file or a complete one. Two disk flushes in all.
+//! cut short, the next one finds either no file or a complete one. With the key that are three disk flushes in all.
 
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
@@ -13,8 +13,9 @@ use rusqlite::Connection;
 use super::migrate::{self, APPLICATION_ID, SCHEMA};
 use super::{Sealer, meta, place};
 
-/// Makes `file`, which does not exist or is empty. The caller holds the lock.
-pub(super) fn create(file: &Path, sealer: &Sealer) -> Result<(), String> {
+/// Makes `file`, which does not exist or is empty, and whose key was made before. The caller holds the
+/// lock.
+pub(super) fn create(file: &Path, key_file: &Path, sealer: &Sealer) -> Result<(), String> {
     refuse_orphans(file)?;
     let fresh = place::beside(file, ".new");
     for suffix in ["", "-journal", "-wal", "-shm"] {
@@ -30,8 +31,13 @@ pub(super) fn create(file: &Path, sealer: &Sealer) -> Result<(), String> {
     let mut conn = Connection::open(&fresh).map_err(|error| failed(&error))?;
     fill(&mut conn, sealer).map_err(|error| failed(&error))?;
     conn.close().map_err(|(_, error)| failed(&error))?;
+    let key_folder = match place::resolve(key_file)?.parent() {
+        Some(folder) if Some(folder) != file.parent() => Some(folder.to_owned()),
+        _ => None,
+    };
     File::open(&fresh)
         .and_then(|fresh| fresh.sync_all())
+        .and_then(|()| key_folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all()))
         .and_then(|()| std::fs::rename(&fresh, file))
         .and_then(|()| place::sync_folder_of(file))
         .map_err(|error| failed(&error))

@@ -125,3 +125,55 @@ pub fn delete(conn: &Connection, id: &str) -> rusqlite::Result<bool> {
 pub fn delete_of_user(conn: &Connection, user: UserId) -> rusqlite::Result<usize> {
     conn.prepare_cached("DELETE FROM api_keys WHERE user_id = ?")?.execute([user])
 }
+
+/// A key with the living person it belongs to: what one signed-in request needs.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The key.
+    pub key: ApiKey,
+    /// Whose it is.
+    pub user: super::users::User,
+}
+
+/// The key with this id and its person, if that one lives. Read by position: it runs per request.
+pub fn session(conn: &Connection, id: &str) -> rusqlite::Result<Option<Session>> {
+    conn.prepare_cached(
+        "SELECT k.id, k.user_id, k.secret_hash, k.login_type, k.token_name, k.scope, k.lifetime_seconds, k.ip, k.created_at,
+             k.updated_at, k.last_used_at, k.expires_at, u.username, u.email, u.full_name, u.is_admin, u.status,
+             u.created_at, u.updated_at, u.last_seen_at
+         FROM api_keys k JOIN users u ON u.id = k.user_id WHERE k.id = ? AND u.deleted_at IS NULL",
+    )?
+    .query_row([id], |row| {
+        let user_id = row.get(1)?;
+        Ok(Session {
+            key: ApiKey {
+                id: row.get(0)?,
+                user_id,
+                secret_hash: row.get(2)?,
+                login_type: row.get(3)?,
+                token_name: row.get(4)?,
+                scope: row.get(5)?,
+                lifetime_seconds: row.get(6)?,
+                ip: row.get(7)?,
+                created_at: row.get(8)?,
+                updated_at: row.get(9)?,
+                last_used_at: row.get(10)?,
+                expires_at: row.get(11)?,
+            },
+            user: super::users::User {
+                id: user_id,
+                username: row.get(12)?,
+                email: row.get(13)?,
+                full_name: row.get(14)?,
+                // Not needed to recognise somebody, so it does not travel.
+                password_hash: None,
+                is_admin: row.get(15)?,
+                status: row.get(16)?,
+                created_at: row.get(17)?,
+                updated_at: row.get(18)?,
+                last_seen_at: row.get(19)?,
+            },
+        })
+    })
+    .optional()
+}

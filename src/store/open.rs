@@ -13,7 +13,7 @@ use super::header::Header;
 use super::health::Health;
 use super::lock::{Lock, LockError};
 use super::migrate::{self, APPLICATION_ID, SCHEMA, STEPS};
-use super::writer::{BUSY_WAIT, Writer};
+use super::writer::{BUSY_WAIT, QUIET, Writer};
 use super::{READ_DEADLINE, Sealer, check, create, meta, place, readers};
 use crate::ops::hub::Hub;
 
@@ -93,11 +93,17 @@ fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, St
     if created && !options.create {
         return Err("it is empty".into());
     }
-    let sealer = Sealer::open(&options.key_file, created).map_err(|error| key_advice(error.to_string(), options))?;
-    if created {
-        create::create(&file, &sealer)?;
-    } else {
+    if !created {
         refuse_foreign(&file)?;
+    }
+    let sealer = Sealer::open(&options.key_file, created).map_err(|error| {
+        if created || options.key_file.exists() {
+            return error.to_string();
+        }
+        format!("{error}; without the key with which it was made its secrets cannot be read: restore the key from your backup")
+    })?;
+    if created {
+        create::create(&file, &options.key_file, &sealer)?;
     }
     let checked = bytes < check::CHECK_AT_START_BYTES;
     let mut conn = connect(&file)?;
@@ -117,8 +123,8 @@ fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, St
     let health = Arc::new(Health::default());
     let pool =
         readers::pool(&file, options.readers, READ_DEADLINE, Arc::clone(&health)).map_err(|error| error.to_string())?;
-    let writer =
-        Writer::start(conn, &file, options.hub.clone(), Arc::clone(&health)).map_err(|error| error.to_string())?;
+    let writer = Writer::start(conn, &file, options.hub.clone(), Arc::clone(&health), QUIET)
+        .map_err(|error| error.to_string())?;
     Ok(Store::new(Inner {
         file,
         readers: RwLock::new(Some(pool)),
@@ -130,15 +136,6 @@ fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, St
         unchecked: AtomicBool::new(!checked),
         lock: Mutex::new(Some(lock)),
     }))
-}
-
-fn key_advice(error: String, options: &Options) -> String {
-    if options.key_file.exists() {
-        return error;
-    }
-    format!(
-        "{error}; without the key with which it was made, its sealed secrets cannot be read: restore the key from your backup"
-    )
 }
 
 /// Refuses what is not ours, or newer than us, without touching it.
@@ -174,28 +171,32 @@ fn connect(file: &Path) -> Result<Connection, String> {
     if conn.is_readonly("main").map_err(|error| error.to_string())? {
         return Err("it is write-protected".into());
     }
-    configure(&conn).map_err(|error| match error.sqlite_error_code() {
+    let mode = configure(&conn).map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
             "another program keeps it locked".to_owned()
         }
         _ => format!("it cannot be opened: {error}"),
     })?;
+    if mode != "wal" {
+        return Err(format!("its file system does not allow a write-ahead log (journal mode {mode})"));
+    }
     Ok(conn)
 }
 
-fn configure(conn: &Connection) -> rusqlite::Result<()> {
+/// Sets the connection up and says which journal mode it has got.
+fn configure(conn: &Connection) -> rusqlite::Result<String> {
     // Closing must not move the log into a file that we come to refuse.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     conn.busy_timeout(BUSY_WAIT)?;
     conn.execute_batch(
         // FULL: acknowledged means that it survives a power cut. The log is kept near 4 MiB by SQLite
         // (1,000 pages) and cut back when reads have let it grow. 4 MiB of page cache.
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 8388608; PRAGMA cache_size = -4096;
          PRAGMA temp_store = memory; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
     )?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(())
+    conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
 }
 
 /// From here on the file is ours.

@@ -132,7 +132,8 @@ fn place(table: &str, column: &str, row: &[u8], key_id: u8) -> Vec<u8> {
     place
 }
 
-/// Written beside and renamed, so that a crash never leaves half a key under its name.
+/// Written beside and renamed, so that a crash never leaves half a key under its name. Its folder is
+/// made durable by `create`, before the file that needs the key.
 fn make_key_file(key_file: &Path) -> std::io::Result<()> {
     let mut key = Zeroizing::new([0_u8; 32]);
     SystemRandom::new().fill(key.as_mut()).map_err(|_| std::io::Error::other("the system has no randomness"))?;
@@ -144,8 +145,7 @@ fn make_key_file(key_file: &Path) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     file.write_all(key.as_ref())?;
     file.sync_all()?;
-    std::fs::rename(&fresh, key_file)?;
-    place::sync_folder_of(key_file)
+    std::fs::rename(&fresh, key_file)
 }
 
 fn read_key_file(key_file: &Path) -> std::io::Result<Key> {

@@ -162,3 +162,16 @@ pub fn put_git_ssh_key(conn: &Connection, key: &GitSshKey) -> rusqlite::Result<(
     .execute((key.user_id, &key.public_key, &key.private_key_sealed, key.created_at, key.updated_at))?;
     Ok(())
 }
+
+/// Records that a person was here.
+pub fn seen(conn: &Connection, id: UserId, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE users SET last_seen_at = max(ifnull(last_seen_at, ?1), ?1) WHERE id = ?2")?
+        .execute((at, id))?;
+    Ok(())
+}
+
+/// Deletes the key pair of a person who is removed.
+pub fn delete_git_ssh_key(conn: &Connection, user: UserId) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM git_ssh_keys WHERE user_id = ?")?.execute([user])?;
+    Ok(())
+}

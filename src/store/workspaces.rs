@@ -98,3 +98,9 @@ pub fn remove(conn: &Connection, id: WorkspaceId, at: Timestamp) -> rusqlite::Re
         .execute((at, id))?;
     Ok(removed > 0)
 }
+
+/// Writes a name in the letter case of its declaration.
+pub fn rename(conn: &Connection, id: WorkspaceId, name: &str, at: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE workspaces SET name = ?, updated_at = ? WHERE id = ?")?.execute((name, at, id))?;
+    Ok(())
+}

@@ -35,7 +35,7 @@ const GROUP_TIME: Duration = Duration::from_millis(20);
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
 
 /// After this long without a write the log is moved into the file and emptied, once.
-const QUIET: Duration = Duration::from_secs(30);
+pub(super) const QUIET: Duration = Duration::from_secs(30);
 
 /// The log is emptied by force above this size; SQLite keeps it near 4 MiB unless reads overlap
 /// without end.
@@ -90,14 +90,21 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on a connection to `file`.
-    pub(super) fn start(conn: Connection, file: &Path, hub: Hub, health: Arc<Health>) -> std::io::Result<Writer> {
+    /// Starts the thread on a connection to `file`; it empties the log after `quiet` without a write.
+    pub(super) fn start(
+        conn: Connection,
+        file: &Path,
+        hub: Hub,
+        health: Arc<Health>,
+        quiet: Duration,
+    ) -> std::io::Result<Writer> {
         let (sender, receiver) = sync_channel(WRITE_QUEUE);
         let turn = Turn {
             wal: place::beside(file, "-wal"),
             topics: RefCell::default(),
             may_commit: Arc::default(),
             health: Arc::clone(&health),
+            quiet,
             forced_at: WAL_LIMIT,
             stopping: false,
         };
@@ -156,7 +163,7 @@ fn run(mut conn: Connection, mut turn: Turn, receiver: &Receiver<Message>, hub: 
     let mut group: Vec<Box<dyn Job>> = Vec::with_capacity(GROUP_LIMIT);
     while !turn.stopping {
         let message = if unsaved {
-            receiver.recv_timeout(QUIET)
+            receiver.recv_timeout(turn.quiet)
         } else {
             receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
         };
@@ -197,6 +204,7 @@ struct Turn {
     topics: RefCell<Vec<Topic>>,
     may_commit: Arc<AtomicBool>,
     health: Arc<Health>,
+    quiet: Duration,
     /// Size of the log at which it is emptied by force.
     forced_at: u64,
     /// The message to stop has come.
@@ -218,10 +226,11 @@ impl Turn {
         error::take_noted_damage();
         let result = self.begin(conn, receiver, group).and_then(|()| self.run_all(conn, receiver, group));
         let result = result.and_then(|()| self.commit(conn));
-        if result.is_err() && !conn.is_autocommit() {
-            if let Err(error) = execute(conn, "ROLLBACK") {
-                log::error!("a transaction cannot be rolled back: {error}");
-            }
+        if result.is_err()
+            && !conn.is_autocommit()
+            && let Err(error) = execute(conn, "ROLLBACK")
+        {
+            log::error!("a transaction cannot be rolled back: {error}");
         }
         if let Some(what) = error::take_noted_damage() {
             self.health.report_damage(&what);
@@ -340,4 +349,54 @@ impl Turn {
 
 fn execute(conn: &Connection, sql: &str) -> rusqlite::Result<()> {
     conn.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    struct Insert(std::sync::mpsc::Sender<Option<Error>>);
+
+    impl Job for Insert {
+        fn run(&mut self, write: &Write<'_>) -> bool {
+            write.execute("INSERT INTO a VALUES (1)", []).is_ok()
+        }
+
+        fn finish(self: Box<Self>, lost: Option<Error>) {
+            self.0.send(lost).unwrap();
+        }
+    }
+
+    #[test]
+    fn empties_the_log_once_when_it_is_quiet() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f.db");
+        let conn = Connection::open(&file).unwrap();
+        conn.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE a (x INTEGER) STRICT;").unwrap();
+        let quiet = Duration::from_millis(30);
+        let writer = Writer::start(conn, &file, Hub::default(), Arc::default(), quiet).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        writer.submit(Box::new(Insert(sender)));
+        assert!(receiver.recv().unwrap().is_none());
+        let look = |path: &Path| {
+            let metadata = std::fs::metadata(path).unwrap();
+            (metadata.len(), metadata.modified().unwrap())
+        };
+        let wal = place::beside(&file, "-wal");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while look(&wal).0 > 0 {
+            assert!(Instant::now() < deadline, "the log is not emptied");
+            std::thread::yield_now();
+        }
+        let reader = Connection::open(&file).unwrap();
+        let rows: i64 = reader.query_row("SELECT count(*) FROM a", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 1);
+        let before = (look(&file), look(&wal));
+        let later = Instant::now() + 5 * quiet;
+        while Instant::now() < later {
+            std::thread::yield_now();
+        }
+        assert_eq!((look(&file), look(&wal)), before, "an idle store writes nothing");
+    }
 }

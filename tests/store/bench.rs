@@ -42,20 +42,20 @@ fn writes_per_second() {
             f64::from(threads * each) / began.elapsed().as_secs_f64()
         );
     }
-    let (sender, receiver) = channel();
+    let (sender, receiver) = channel::<Result<(), Error>>();
     let (total, window) = (200_000_u32, 2_000);
     let began = Instant::now();
     for n in 0..total {
         if n >= window {
-            receiver.recv().unwrap();
+            receiver.recv().unwrap().unwrap();
         }
         let sender = sender.clone();
         store.write_then(
             |write| Ok::<_, Error>(add_note(write, "a line of text, as long as most")?),
-            move |result| sender.send(result.unwrap()).unwrap(),
+            move |result| sender.send(result).unwrap(),
         );
     }
-    (0..window).for_each(|_| receiver.recv().unwrap());
+    (0..window).for_each(|_| receiver.recv().unwrap().unwrap());
     println!("callbacks: {:.0} writes/s", f64::from(total) / began.elapsed().as_secs_f64());
     let (reads, began) = (100_000_u32, Instant::now());
     (0..reads).for_each(|_| assert_eq!(count(&store, "SELECT count(*) FROM users"), 0));

@@ -6,8 +6,11 @@ use rusqlite::Connection;
 
 const SCHEMA: &str = include_str!("../../sql/schema.sql");
 
+/// Names of columns with the SQL of their values.
+type Columns = &'static [(&'static str, &'static str)];
+
 /// A good row of each table, as an INSERT; tables that refer to others come after them.
-const ROWS: &[(&str, &[(&str, &str)])] = &[
+const ROWS: &[(&str, Columns)] = &[
     ("meta", &[("key", "'k'"), ("value", "x'00'")]),
     (
         "users",
@@ -237,7 +240,7 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
 
 /// A second row that differs from the good one in these columns only must be refused (`false`) or
 /// accepted (`true`). Ids are given so that only the constraint meant can refuse.
-const SECONDS: &[(&str, &[(&str, &str)], bool)] = &[
+const SECONDS: &[(&str, Columns, bool)] = &[
     ("meta", &[], false),
     ("users", &[("email", "'b@example.com'"), ("username", "'b'")], false),
     ("users", &[("id", "randomblob(16)"), ("email", "'b@example.com'"), ("username", "'ANN'")], false),
@@ -280,7 +283,7 @@ fn filled() -> Connection {
     conn
 }
 
-fn row(table: &str) -> &'static [(&'static str, &'static str)] {
+fn row(table: &str) -> Columns {
     ROWS.iter().find(|(name, _)| *name == table).unwrap_or_else(|| panic!("no row of {table}")).1
 }
 

@@ -63,7 +63,7 @@ fn found_by_a_write_stops_writes_and_keeps_nothing_of_its_group() {
     let store = place.open();
     damage(&place);
     // A change by another connection makes the writer forget the good pages that it has in memory.
-    place.raw().execute("UPDATE meta SET value = value", []).unwrap();
+    place.raw().execute("INSERT INTO meta VALUES ('x', x'00')", []).unwrap();
     let result = note(&store, "x");
     assert!(matches!(result, Err(Error::Corrupt(_))), "{result:?}");
     assert!(matches!(store.write(|_| Ok::<(), Error>(())), Err(Error::Corrupt(_))));

@@ -1,0 +1,198 @@
+//! The administrator's verbs: the same whether they come over the admin socket of a running server
+//! or are run on the file.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::Error;
+use super::declare::{self, Declaration, DeclaredAgent};
+use super::users::{self, NewUser};
+use super::workspaces::{self, FullName, Issued};
+use crate::model::WorkspaceId;
+use crate::store::audit::Actor;
+use crate::store::users::Status;
+use crate::store::{self, Store};
+
+/// One verb with its arguments. Its JSON form is what the admin socket takes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Command {
+    /// Adds a person.
+    UserAdd {
+        /// Their name.
+        name: String,
+        /// Their address.
+        email: String,
+        /// Whether they may do everything.
+        admin: bool,
+        /// In the clear; without it they cannot sign in with a password.
+        password: Option<String>,
+    },
+    /// Shows all people.
+    UserList {},
+    /// Stops a person from signing in and ends their sessions.
+    UserSuspend {
+        /// Who.
+        name: String,
+    },
+    /// Lets a suspended person sign in again.
+    UserActivate {
+        /// Who.
+        name: String,
+    },
+    /// Removes a person.
+    UserRemove {
+        /// Who.
+        name: String,
+        /// Removes their workspaces, too.
+        with_workspaces: bool,
+    },
+    /// Replaces a person's password and revokes their tokens.
+    UserPassword {
+        /// Who.
+        name: String,
+        /// In the clear.
+        password: String,
+    },
+    /// Makes a session token.
+    TokenCreate {
+        /// Whose.
+        user: String,
+        /// Unique per person; random if absent.
+        name: Option<String>,
+        /// Time without use after which it expires.
+        lifetime_seconds: u64,
+    },
+    /// Shows session tokens, without their secrets.
+    TokenList {
+        /// Of one person only.
+        user: Option<String>,
+    },
+    /// Revokes a session token.
+    TokenRevoke {
+        /// What stands before the hyphen.
+        id: String,
+    },
+    /// Adds a workspace with one agent.
+    WorkspaceAdd {
+        /// Its owner's name.
+        owner: String,
+        /// Its name.
+        name: String,
+        /// Its agent.
+        agent: Box<DeclaredAgent>,
+    },
+    /// Shows all workspaces.
+    WorkspaceList {},
+    /// Shows everything about one workspace.
+    WorkspaceShow {
+        /// Which.
+        workspace: FullName,
+    },
+    /// Removes a workspace and cuts its agents off.
+    WorkspaceRemove {
+        /// Which.
+        workspace: FullName,
+    },
+    /// Gives one or all agents of a workspace new tokens.
+    WorkspaceRotateToken {
+        /// Which.
+        workspace: FullName,
+    },
+    /// Makes a declaration true.
+    Apply {
+        /// What shall be.
+        declaration: Declaration,
+        /// Only say what would be done.
+        dry_run: bool,
+        /// Remove what is not declared.
+        prune: bool,
+    },
+}
+
+/// Runs a verb; `operator` is the system user who asked for it. The value is what `--json` prints.
+pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Error> {
+    let actor = &Actor::Operator(operator.to_owned());
+    match command {
+        Command::UserAdd { name, email, admin, password } => {
+            let new = NewUser { name, email, full_name: String::new(), admin, password };
+            users::add(store, actor, new).map(|user| users::view(&user))
+        }
+        Command::UserList {} => store.read(|conn| {
+            let users: Vec<Value> = store::users::list(conn)?.iter().map(users::view).collect();
+            Ok(json!({ "users": users }))
+        }),
+        Command::UserSuspend { name } => {
+            users::set_status(store, actor, &name, Status::Suspended).map(|user| users::view(&user))
+        }
+        Command::UserActivate { name } => {
+            users::set_status(store, actor, &name, Status::Active).map(|user| users::view(&user))
+        }
+        Command::UserRemove { name, with_workspaces } => {
+            let (user, workspaces) = users::remove(store, actor, &name, with_workspaces)?;
+            Ok(json!({ "id": user.id, "name": user.username, "removed_workspaces": workspaces }))
+        }
+        Command::UserPassword { name, password } => {
+            let (user, revoked) = users::set_password(store, actor, &name, &password)?;
+            Ok(json!({ "id": user.id, "name": user.username, "revoked_tokens": revoked }))
+        }
+        Command::TokenCreate { user, name, lifetime_seconds } => {
+            let lifetime = Duration::from_secs(lifetime_seconds);
+            let token = users::create_token(store, actor, &user, name.as_deref(), lifetime)?;
+            Ok(json!({ "id": token.id, "token": token.to_string() }))
+        }
+        Command::TokenList { user } => store.read(|conn| list_tokens(conn, user.as_deref())),
+        Command::TokenRevoke { id } => {
+            let key = users::revoke_token(store, actor, &id)?;
+            Ok(json!({ "id": key.id, "name": key.token_name }))
+        }
+        Command::WorkspaceAdd { owner, name, agent } => {
+            let (id, issued) = workspaces::add(store, actor, &owner, &name, &agent)?;
+            Ok(issued_view(id, &[issued]))
+        }
+        Command::WorkspaceList {} => store.read(|conn| {
+            let workspaces = store::workspaces::list(conn, None)?
+                .iter()
+                .map(|workspace| workspaces::view(conn, workspace))
+                .collect::<Result<Vec<Value>, Error>>()?;
+            Ok(json!({ "workspaces": workspaces }))
+        }),
+        Command::WorkspaceShow { workspace } => {
+            store.read(|conn| workspaces::full_view(conn, &workspaces::locate(conn, &workspace)?))
+        }
+        Command::WorkspaceRemove { workspace } => {
+            let removed = workspaces::remove(store, actor, &workspace)?;
+            Ok(json!({ "id": removed.id, "owner": removed.owner_name, "name": removed.name }))
+        }
+        Command::WorkspaceRotateToken { workspace } => {
+            let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
+            Ok(issued_view(id, &issued))
+        }
+        Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),
+    }
+}
+
+fn issued_view(workspace: WorkspaceId, issued: &[Issued]) -> Value {
+    let agents: Vec<Value> =
+        issued.iter().map(|agent| json!({ "id": agent.id, "name": agent.name, "token": agent.token })).collect();
+    json!({ "workspace_id": workspace, "agents": agents })
+}
+
+fn list_tokens(conn: &rusqlite::Connection, user: Option<&str>) -> Result<Value, Error> {
+    let chosen = user.map(|name| users::find(conn, name)).transpose()?;
+    let names: std::collections::HashMap<_, _> =
+        store::users::list(conn)?.into_iter().map(|user| (user.id, user.username)).collect();
+    let tokens: Vec<Value> = store::keys::list(conn, chosen.map(|user| user.id))?
+        .iter()
+        .map(|key| {
+            json!({
+                "id": key.id, "user": names.get(&key.user_id), "name": key.token_name, "kind": key.login_type,
+                "lifetime_seconds": key.lifetime_seconds, "created_at": key.created_at,
+                "last_used_at": key.last_used_at, "expires_at": key.expires_at,
+            })
+        })
+        .collect();
+    Ok(json!({ "tokens": tokens }))
+}

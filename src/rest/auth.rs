@@ -1,0 +1,147 @@
+//! Who calls: the only place that turns a request into a [`UserAuth`] or an [`AgentAuth`].
+
+use rusqlite::Connection;
+use subtle::ConstantTimeEq;
+use uuid::Uuid;
+
+use super::reply::Reply;
+use super::request::Call;
+use crate::domain::access::{self, AgentAuth, Denial, Refused, UserAuth};
+use crate::domain::{Error, Fault};
+use crate::model::{AgentId, Timestamp, UserId};
+use crate::store::agents::{self, Agent, Place};
+use crate::store::users::{self, User};
+
+/// Cookie, query parameter and, in its own spelling, header that carry a token.
+pub(super) const SESSION_TOKEN: &str = "coder_session_token";
+/// Cookie with the token that browsers send back in `X-CSRF-TOKEN`.
+pub(super) const CSRF_COOKIE: &str = "csrf_token";
+
+/// An agent that the caller may see, and who that is.
+pub(super) struct Visible {
+    pub user: UserAuth,
+    pub agent: Agent,
+    pub place: Place,
+}
+
+/// A person named in the path, whom the caller may act for.
+pub(super) struct Target {
+    pub caller: UserAuth,
+    pub user: User,
+}
+
+/// The token of a request: the first non-empty of cookie, query, header (coder v2.24.0
+/// coderd/httpmw/apikey.go), then `Authorization: Bearer` and query `access_token` (since v2.25).
+pub(super) fn token<'c>(call: &'c Call<'_>) -> &'c str {
+    let found = |text: &&str| !text.is_empty();
+    call.cookie(SESSION_TOKEN)
+        .filter(found)
+        .or_else(|| call.query.get(SESSION_TOKEN).filter(found))
+        .or_else(|| call.header("Coder-Session-Token").filter(found))
+        .or_else(|| call.header("Authorization").and_then(bearer).filter(found))
+        .or_else(|| call.query.get("access_token").filter(found))
+        .unwrap_or("")
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.trim().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case("bearer ").then(|| token.trim())
+}
+
+/// The signed-in person.
+pub(super) fn user(call: &Call<'_>, conn: &Connection) -> Result<UserAuth, Error> {
+    access::user_in(conn, token(call), Timestamp::now()).map_err(access::user_error)
+}
+
+/// The agent that calls.
+pub(super) fn agent(call: &Call<'_>, conn: &Connection) -> Result<AgentAuth, Error> {
+    access::agent_in(conn, token(call)).map_err(access::agent_error)
+}
+
+/// The person on routes where a workspace proxy could call too: one 401 for whatever is wrong with
+/// the token (coder v2.24.0 coderd/httpmw/actor.go).
+pub(super) fn user_of_agent_route(call: &Call<'_>, conn: &Connection) -> Result<UserAuth, Error> {
+    access::user_in(conn, token(call), Timestamp::now()).map_err(|refused| match refused {
+        Refused::Denied(Denial::Missing | Denial::Malformed(_) | Denial::Unknown | Denial::Expired) => {
+            Error::new(Fault::Unauthenticated, "A session token is required, and no valid one was sent.")
+        }
+        other => access::user_error(other),
+    })
+}
+
+/// The agent in the path, if the signed-in person may see it; unknown and forbidden look the same.
+pub(super) fn visible(call: &Call<'_>, conn: &Connection) -> Result<Visible, Error> {
+    let user = user_of_agent_route(call, conn)?;
+    let text = call.param(0);
+    let id = Uuid::try_parse(text).map_err(|error| {
+        let shown: String = text.chars().take(64).collect();
+        Error::new(Fault::Invalid, format!("{shown:?} is not a UUID.")).detail(error.to_string())
+    })?;
+    match agents::with_place(conn, AgentId(id))? {
+        Some((agent, place)) if user.may_see(place.owner_id) => Ok(Visible { user, agent, place }),
+        _ => Err(Error::new(Fault::NotFound, "The agent does not exist, or you may not see it.")),
+    }
+}
+
+/// The person in the path: `me`, a name or an id; oneself, or anybody for administrators. Anybody
+/// else looks like nobody, with 400 as the real server has it (golden 224, 225).
+pub(super) fn target(call: &Call<'_>, conn: &Connection) -> Result<Target, Error> {
+    let caller = user(call, conn)?;
+    let text = call.param(0);
+    let found = if text == "me" {
+        Some(caller.user.clone())
+    } else if let Ok(id) = Uuid::try_parse(text) {
+        users::by_id(conn, UserId(id))?
+    } else {
+        users::by_username(conn, text)?
+    };
+    match found {
+        Some(user) if caller.may_see(user.id) => Ok(Target { caller, user }),
+        _ => {
+            let shown: String = text.chars().take(64).collect();
+            Err(Error::new(Fault::Invalid, "The user does not exist, or you may not see it.")
+                .detail(format!("The path names {shown:?}; me, a user name or a user's id is expected.")))
+        }
+    }
+}
+
+/// Stops a page of another site from changing things with a browser's cookie: a request that
+/// changes something and is signed in by cookie must also know the token in another way. Agents'
+/// routes are exempt, as in coder v2.24.0 coderd/httpmw/csrf.go.
+pub(super) fn forged(call: &Call<'_>) -> Option<Reply> {
+    if matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
+        || call.path.starts_with("/api/v2/workspaceagents/")
+        || !call.path.starts_with("/api/")
+    {
+        return None;
+    }
+    let session = call.cookie(SESSION_TOKEN).filter(|cookie| !cookie.is_empty())?;
+    let same = |known: Option<&str>, sent: Option<&str>| match (known, sent) {
+        (Some(known), Some(sent)) => !known.is_empty() && bool::from(known.as_bytes().ct_eq(sent.as_bytes())),
+        _ => false,
+    };
+    let proved = match call.header("Coder-Session-Token").filter(|header| !header.is_empty()) {
+        Some(header) => same(Some(session), Some(header)),
+        None => same(call.cookie(CSRF_COOKIE), call.header("X-CSRF-TOKEN")),
+    };
+    (!proved).then(|| {
+        Reply::text(
+            400,
+            "A request that changes something and is signed in by cookie needs the same token in the header \
+             Coder-Session-Token, or the csrf_token cookie's value in the header X-CSRF-TOKEN.\n",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_bearer_tokens_in_any_case() {
+        assert_eq!(bearer("Bearer  abc "), Some("abc"));
+        assert_eq!(bearer("bEARER abc"), Some("abc"));
+        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(bearer("Bearer"), None);
+    }
+}
