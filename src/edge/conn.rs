@@ -218,9 +218,6 @@ impl Conn {
                 if self.drive(cx, |stream, out| stream.shutdown(now, out)).is_err() {
                     return Fate::Gone;
                 }
-                if let State::Stream(driven) = &mut self.state {
-                    driven.finish = true;
-                }
             }
             _ => {}
         }
@@ -548,9 +545,6 @@ impl Conn {
         self.drive(cx, |stream, out| stream.open(now, address, out))?;
         if cx.stopping {
             self.drive(cx, |stream, out| stream.shutdown(now, out))?;
-            if let State::Stream(driven) = &mut self.state {
-                driven.finish = true;
-            }
         }
         let early = std::mem::take(&mut self.input);
         if early.is_empty() { Ok(()) } else { self.drive(cx, |stream, out| stream.receive(now, &early, out)) }

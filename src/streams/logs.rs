@@ -233,7 +233,7 @@ fn messages(lines: &[Line]) -> Result<Vec<String>, Error> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn line(id: i64, output: String) -> Line {
@@ -261,7 +261,7 @@ mod tests {
         let spare = |output: usize| messages(&[line(1, "k".repeat(output))]).unwrap().concat().len() - output;
         let fit = STREAM_MESSAGE_BYTES - spare(0);
         let first = line(1, "k".repeat(fit));
-        assert_eq!(messages(&[first.clone()]).unwrap().concat().len(), STREAM_MESSAGE_BYTES);
+        assert_eq!(messages(std::slice::from_ref(&first)).unwrap().concat().len(), STREAM_MESSAGE_BYTES);
         assert_eq!(messages(&[first, line(2, String::new())]).unwrap().len(), 2);
     }
 

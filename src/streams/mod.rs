@@ -63,7 +63,9 @@ pub trait Stream: Send {
     }
 
     /// The server is stopping: say goodbye in a way that makes the client come back (1012, or
-    /// dropping the connection), and set [`Out::finish`].
+    /// dropping the connection), and set [`Out::finish`]: at once, or, to answer what is under way first,
+    /// in a later turn within the grace of the stop (`limits::SHUTDOWN_GRACE`), which ends the
+    /// connection in any case.
     fn shutdown(&mut self, now: Instant, out: &mut Out);
 
     /// The connection is gone, for whatever reason. Called exactly once, last.
