@@ -56,7 +56,8 @@ fn say(context: &Context, value: &Value, dry_run: bool, online: bool) -> String 
         agent_updated |= action == "update" && kind == "agent";
     }
     for kept in items(value, "kept") {
-        let line = format!("{:<7} {:<10} {} ({})\n", "keep", text(kept, "kind"), text(kept, "name"), text(kept, "reason"));
+        let line =
+            format!("{:<7} {:<10} {} ({})\n", "keep", text(kept, "kind"), text(kept, "name"), text(kept, "reason"));
         said.push_str(&line);
     }
     said.push_str(&match (changes.len(), dry_run) {
@@ -65,7 +66,9 @@ fn say(context: &Context, value: &Value, dry_run: bool, online: bool) -> String 
         (count, false) => format!("{count} changes were made.\n"),
     });
     if agent_updated {
-        said.push_str("A running agent gets its new manifest at its next connection; restart it to run changed start scripts.\n");
+        said.push_str(
+            "A running agent gets its new manifest at its next connection; restart it to run changed start scripts.\n",
+        );
     }
     let mut tokens = String::new();
     for workspace in items(value, "workspaces") {

@@ -64,12 +64,12 @@ pub(super) struct SettingFlags {
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().filter(|setting| setting.key != "file").fold(command, |command, setting| {
-            let mut help = format!("{} [environment: {}]", setting.meaning, setting.variable());
+            let mut help = format!("{} [environment: {}]", setting.meaning, setting.variable);
             if !setting.default.is_empty() {
                 help.push_str(&format!(" [default: {}]", setting.default));
             }
             let arg = Arg::new(setting.key)
-                .long(setting.flag())
+                .long(setting.flag.trim_start_matches('-'))
                 .value_name(setting.placeholder())
                 .help(help)
                 .action(ArgAction::Set);

@@ -13,13 +13,8 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
     match verb {
         Workspace::Add { name, owner, agent, os, arch, dir } => {
             let title = format!("{owner}/{name}");
-            let agent = DeclaredAgent {
-                name: agent,
-                os,
-                arch,
-                directory: dir.unwrap_or_default(),
-                ..DeclaredAgent::default()
-            };
+            let agent =
+                DeclaredAgent { name: agent, os, arch, directory: dir.unwrap_or_default(), ..DeclaredAgent::default() };
             let done = door::ask(context, Command::WorkspaceAdd { owner, name, agent: Box::new(agent) }, false)?;
             let said = format!("Workspace {title} is declared.\n{}", commands(context, &done.value, done.online));
             Ok(Said { text: said, value: done.value })
@@ -131,7 +126,12 @@ fn show(value: &Value) -> String {
             said.push_str(&format!("  {:<16} {} ({})\n", "app", text(app, "slug"), text(app, "health")));
         }
         for one in items(agent, "metadata") {
-            said.push_str(&format!("  {:<16} {}: {}\n", "metadata", text(one, "display_name"), text(one, "value").trim()));
+            said.push_str(&format!(
+                "  {:<16} {}: {}\n",
+                "metadata",
+                text(one, "display_name"),
+                text(one, "value").trim()
+            ));
         }
     }
     said

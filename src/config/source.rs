@@ -90,12 +90,12 @@ impl Sources<'_> {
         problems: &mut Vec<String>,
     ) -> Option<Raw> {
         if let Some((_, value)) = self.flags.iter().find(|(key, _)| *key == setting.key) {
-            return Some(Raw { value: value.clone(), origin: format!("--{}", setting.flag()) });
+            return Some(Raw { value: value.clone(), origin: setting.flag.to_owned() });
         }
-        let variable = setting.variable();
-        if let Some(value) = (self.environment)(&variable) {
+        let variable = setting.variable;
+        if let Some(value) = (self.environment)(variable) {
             return match value.into_string() {
-                Ok(value) => Some(Raw { value, origin: variable }),
+                Ok(value) => Some(Raw { value, origin: variable.to_owned() }),
                 Err(_) => {
                     problems.push(format!("{variable} is not UTF-8 text."));
                     None
@@ -109,11 +109,14 @@ impl Sources<'_> {
     }
 
     fn refuse_unknown_variables(&self, problems: &mut Vec<String>) {
-        let mut known: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
-        known.push(CONFIG_VARIABLE.to_owned());
+        let mut known: Vec<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
+        known.push(CONFIG_VARIABLE);
         for name in &self.variables {
             // Those of the test suite are not settings.
-            if known.contains(name) || name.starts_with("MOORLINE_SKIP_") || name.starts_with("MOORLINE_TEST_") {
+            if known.contains(&name.as_str())
+                || name.starts_with("MOORLINE_SKIP_")
+                || name.starts_with("MOORLINE_TEST_")
+            {
                 continue;
             }
             let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();

@@ -82,13 +82,8 @@ impl Running {
         let [admin, private] = &sockets;
         let arrivals = Arrivals::default();
         let secret = tokens::random_text(SECRET_CHARS)?;
-        let rest = rest::start(
-            Arc::clone(&app),
-            arrivals.clone(),
-            private.listen()?,
-            secret.clone(),
-            settings.http_threads,
-        )?;
+        let rest =
+            rest::start(Arc::clone(&app), arrivals.clone(), private.listen()?, secret.clone(), settings.http_threads)?;
         let edge = edge::start(edge::Config {
             listeners: vec![listener],
             admin: Some(admin.listen()?),
