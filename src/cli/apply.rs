@@ -62,6 +62,8 @@ fn say(context: &Context, value: &Value, dry_run: bool, online: bool) -> String 
     }
     said.push_str(&match (changes.len(), dry_run) {
         (0, _) => "Everything is as declared; nothing was changed.\n".to_owned(),
+        (1, true) => "One change would be made; nothing was changed.\n".to_owned(),
+        (1, false) => "One change was made.\n".to_owned(),
         (count, true) => format!("{count} changes would be made; nothing was changed.\n"),
         (count, false) => format!("{count} changes were made.\n"),
     });

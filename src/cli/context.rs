@@ -31,6 +31,14 @@ impl Context {
         Ok(Context { loaded, values, json })
     }
 
+    /// What has to follow a command printed as a next step: the file, if it was named by flag.
+    pub(super) fn same_file(&self) -> String {
+        match self.values.get("file") {
+            Some(raw) if raw.origin.starts_with("--") => format!(" --file {}", raw.value),
+            _ => String::new(),
+        }
+    }
+
     pub(super) fn file(&self) -> &std::path::Path {
         &self.loaded.settings.file
     }

@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, verb: Token) -> Result<Said, Failure> {
         }
         Token::List { user } => {
             let value = door::ask(context, Command::TokenList { user }, false)?.value;
-            Ok(Said { text: list(&value), value })
+            Ok(Said { text: list(&value, &context.same_file()), value })
         }
         Token::Revoke { id } => {
             // A whole token is taken as well: its id is what stands before the hyphen.
@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, verb: Token) -> Result<Said, Failure> {
     }
 }
 
-fn list(value: &Value) -> String {
+fn list(value: &Value, same: &str) -> String {
     let rows: Vec<Vec<String>> = items(value, "tokens")
         .iter()
         .map(|token| {
@@ -52,7 +52,7 @@ fn list(value: &Value) -> String {
         })
         .collect();
     if rows.is_empty() {
-        return "There are no tokens.\nNext: moorline token create --user NAME".into();
+        return format!("There are no tokens.\nNext: moorline token create --user NAME{same}");
     }
     table(&["id", "user", "name", "kind", "created", "last used", "expires"], &rows)
 }

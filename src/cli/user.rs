@@ -14,26 +14,27 @@ pub(super) fn run(context: &Context, verb: User) -> Result<Said, Failure> {
             let password = password_stdin.then(secret::from_stdin).transpose()?;
             let has_password = password.is_some();
             let value = door::ask(context, Command::UserAdd { name, email, admin, password }, create)?.value;
-            let name = text(&value, "name");
+            let (name, same) = (text(&value, "name"), context.same_file());
             let kind = if admin { "Administrator" } else { "User" };
             let next = if has_password {
-                format!("Next: moorline workspace add NAME --owner {name}")
+                format!("Next: moorline workspace add NAME --owner {name}{same}")
             } else {
                 format!(
-                    "Next: moorline user password {name}         (to sign in with a password)\n      moorline token create --user {name}     (to sign in with a token)"
+                    "Next: moorline user password {name}{same}      (so that they can sign in with a password)
+  or: moorline token create --user {name}{same}  (so that they can sign in with a token)"
                 )
             };
             Ok(Said { text: format!("{kind} {name} was added.\n{next}"), value })
         }
         User::List => {
             let value = door::ask(context, Command::UserList {}, false)?.value;
-            Ok(Said { text: list(&value), value })
+            Ok(Said { text: list(&value, &context.same_file()), value })
         }
         User::Suspend { name } => {
             let value = door::ask(context, Command::UserSuspend { name }, false)?.value;
             let name = text(&value, "name");
             let said = format!("User {name} is suspended; their sessions have ended, their machines go on.");
-            Ok(Said { text: format!("{said}\nUndo: moorline user activate {name}"), value })
+            Ok(Said { text: format!("{said}\nUndo: moorline user activate {name}{}", context.same_file()), value })
         }
         User::Activate { name } => {
             let value = door::ask(context, Command::UserActivate { name }, false)?.value;
@@ -60,7 +61,7 @@ pub(super) fn run(context: &Context, verb: User) -> Result<Said, Failure> {
     }
 }
 
-fn list(value: &Value) -> String {
+fn list(value: &Value, same: &str) -> String {
     let rows: Vec<Vec<String>> = items(value, "users")
         .iter()
         .map(|user| {
@@ -76,7 +77,7 @@ fn list(value: &Value) -> String {
         })
         .collect();
     if rows.is_empty() {
-        return "There are no users.\nNext: moorline user add NAME --email ADDRESS --admin".into();
+        return format!("There are no users.\nNext: moorline user add NAME --email ADDRESS --admin{same}");
     }
     table(&["name", "email", "role", "status", "created", "last seen"], &rows)
 }

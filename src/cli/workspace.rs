@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
         }
         Workspace::List => {
             let value = door::ask(context, Command::WorkspaceList {}, false)?.value;
-            Ok(Said { text: list(&value), value })
+            Ok(Said { text: list(&value, &context.same_file()), value })
         }
         Workspace::Show { workspace } => {
             let value = door::ask(context, Command::WorkspaceShow { workspace }, false)?.value;
@@ -68,7 +68,7 @@ pub(super) fn server_url(context: &Context, online: bool) -> String {
     })
 }
 
-fn list(value: &Value) -> String {
+fn list(value: &Value, same: &str) -> String {
     let mut rows = Vec::new();
     for workspace in items(value, "workspaces") {
         let title = format!("{}/{}", text(workspace, "owner"), text(workspace, "name"));
@@ -87,7 +87,7 @@ fn list(value: &Value) -> String {
         }
     }
     if rows.is_empty() {
-        return "There are no workspaces.\nNext: moorline workspace add NAME --owner USER".into();
+        return format!("There are no workspaces.\nNext: moorline workspace add NAME --owner USER{same}");
     }
     table(&["workspace.agent", "system", "lifecycle", "last connected", "disconnected"], &rows)
 }
