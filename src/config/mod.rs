@@ -1,10 +1,19 @@
 //! Settings: complete and validated, made once at start.
 
+pub mod duration;
 pub mod limits;
+pub mod table;
+
+mod file;
+mod settle;
+mod source;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+pub use settle::{Loaded, LogFormat, settle};
+pub use source::{CONFIG_VARIABLE, ConfigError, DEFAULT_CONFIG, Raw, Sources};
 
 /// Everything an operator may choose. `cli/serve` makes it: flag > environment > file > default.
 #[derive(Clone, Debug)]
@@ -69,5 +78,46 @@ impl IpRange {
         let (other, other_width) = bits(address);
         let keep = u32::from(self.bits.min(width));
         width == other_width && (keep == 0 || (base ^ other) >> (128 - keep) == 0)
+    }
+}
+
+/// The word of `known` that `word` most likely meant, for a hint behind a refusal.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase().replace('-', "_");
+    let allowed = word.chars().count() / 3 + 1;
+    known
+        .into_iter()
+        .map(|candidate| (distance(&word, candidate), candidate))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance by characters.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (to, pair) in b.iter().zip(row.windows(2)) {
+            let [diagonal, above] = pair else { continue };
+            let left = next.last().copied().unwrap_or(0);
+            next.push((diagonal + usize::from(from != *to)).min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn suggests_the_nearest_word_only_when_near() {
+        let known = ["listen", "access_url", "file"];
+        assert_eq!(nearest("listen2", known), Some("listen"));
+        assert_eq!(nearest("access-url", known), Some("access_url"));
+        assert_eq!(nearest("colour", known), None);
     }
 }

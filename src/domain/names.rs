@@ -59,37 +59,6 @@ pub fn check_email(email: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The word of `known` that `word` most likely meant, for a hint behind a refusal.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase().replace('-', "_");
-    let allowed = word.chars().count() / 3 + 1;
-    known
-        .into_iter()
-        .map(|candidate| (distance(&word, candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Levenshtein distance by characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, (to, pair)) in b.iter().zip(row.windows(2)).enumerate() {
-            let (diagonal, above) = match pair {
-                [diagonal, above] => (*diagonal, *above),
-                _ => continue,
-            };
-            let left = next.get(j).copied().unwrap_or(usize::MAX - 1);
-            next.push((diagonal + usize::from(from != *to)).min(above + 1).min(left + 1));
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -135,13 +104,5 @@ mod tests {
         for email in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "A <a@b>", "a@b,c@d"] {
             assert!(check_email(email).is_err(), "{email}");
         }
-    }
-
-    #[test]
-    fn suggests_the_nearest_word_only_when_near() {
-        let known = ["listen", "access_url", "file"];
-        assert_eq!(nearest("listen2", known), Some("listen"));
-        assert_eq!(nearest("access-url", known), Some("access_url"));
-        assert_eq!(nearest("colour", known), None);
     }
 }

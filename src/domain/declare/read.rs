@@ -9,7 +9,8 @@ use super::{
     Declaration, DeclaredAgent, DeclaredApp, DeclaredMetadata, DeclaredScript, DeclaredUser, DeclaredWorkspace,
     Problem, check, refusal,
 };
-use crate::domain::{Error, names};
+use crate::config;
+use crate::domain::Error;
 
 /// How a declaration is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -129,7 +130,7 @@ impl Reader<'_> {
                 fields.entries.push(entry);
                 continue;
             }
-            let hint = match names::nearest(&entry.key, words.iter().copied()) {
+            let hint = match config::nearest(&entry.key, words.iter().copied()) {
                 Some(word) => format!("unknown key; did you mean `{word}`?"),
                 None => format!("unknown key; known are {}", words.join(", ")),
             };

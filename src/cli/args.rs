@@ -1,0 +1,255 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+
+use crate::config::duration;
+use crate::config::table::{Kind, SETTINGS};
+use crate::domain::declare::{ARCHITECTURES, SYSTEMS};
+use crate::domain::workspaces::FullName;
+
+/// Reach your development machines with the ordinary Coder agent and CLI: one program, one SQLite file.
+#[derive(Parser, Debug)]
+#[command(name = "moorline", version, propagate_version = false)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+    /// The SQLite file [environment: MOORLINE_FILE] [default: moorline.db]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Configuration file [environment: MOORLINE_CONFIG] [default: moorline.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Run the server
+    Serve(Box<Serve>),
+    /// People
+    #[command(subcommand)]
+    User(User),
+    /// Session tokens of people
+    #[command(subcommand)]
+    Token(Token),
+    /// Workspaces and the tokens of their agents
+    #[command(subcommand)]
+    Workspace(Workspace),
+    /// Make a declaration true
+    Apply(Apply),
+    /// Print the version
+    Version,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Serve {
+    /// Check the configuration, print it, and end
+    #[arg(long)]
+    pub(super) check_config: bool,
+    #[command(flatten)]
+    pub(super) settings: SettingFlags,
+}
+
+/// One flag for every setting, made from the table of settings.
+#[derive(Debug, Default)]
+pub(super) struct SettingFlags {
+    pub(super) values: Vec<(&'static str, String)>,
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().filter(|setting| setting.key != "file").fold(command, |command, setting| {
+            let mut help = format!("{} [environment: {}]", setting.meaning, setting.variable);
+            if !setting.default.is_empty() {
+                help.push_str(&format!(" [default: {}]", setting.default));
+            }
+            let arg = Arg::new(setting.key)
+                .long(setting.flag.trim_start_matches('-'))
+                .value_name(setting.placeholder())
+                .help(help)
+                .action(ArgAction::Set);
+            command.arg(match setting.kind {
+                Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+                _ => arg,
+            })
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let values = SETTINGS
+            .iter()
+            .filter(|setting| setting.key != "file")
+            .filter_map(|setting| Some((setting.key, matches.get_one::<String>(setting.key)?.clone())))
+            .collect();
+        Ok(SettingFlags { values })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum User {
+    /// Add a person
+    Add {
+        /// 1 to 32 letters, digits and single hyphens
+        name: String,
+        /// Their e-mail address
+        #[arg(long)]
+        email: String,
+        /// They may do everything
+        #[arg(long)]
+        admin: bool,
+        /// Read their password from the first line of standard input
+        #[arg(long)]
+        password_stdin: bool,
+        /// Make the file if it does not exist
+        #[arg(long)]
+        create: bool,
+    },
+    /// List people
+    List,
+    /// Stop a person from signing in and end their sessions; their machines go on
+    Suspend {
+        /// Who
+        name: String,
+    },
+    /// Let a suspended person sign in again
+    Activate {
+        /// Who
+        name: String,
+    },
+    /// Remove a person with all tokens
+    Remove {
+        /// Who
+        name: String,
+        /// Remove their workspaces, too
+        #[arg(long)]
+        with_workspaces: bool,
+    },
+    /// Set a person's password and revoke all of their tokens
+    Password {
+        /// Who
+        name: String,
+        /// Read it from the first line of standard input, even if that is a terminal
+        #[arg(long)]
+        password_stdin: bool,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// Make a session token; it is shown once
+    Create {
+        /// Whose
+        #[arg(long)]
+        user: String,
+        /// Its name [default: a random one]
+        #[arg(long)]
+        name: Option<String>,
+        /// Time without use after which it expires, like 720h or 30d
+        #[arg(long, default_value = "720h", value_parser = duration::parse)]
+        lifetime: Duration,
+    },
+    /// List session tokens, without their secrets
+    List {
+        /// Of this person only
+        #[arg(long)]
+        user: Option<String>,
+    },
+    /// Revoke a session token
+    Revoke {
+        /// What stands before the hyphen of the token
+        id: String,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Workspace {
+    /// Add a workspace with one agent; the agent's token is shown once
+    Add {
+        /// 1 to 32 letters, digits and single hyphens
+        name: String,
+        /// Name of the person who owns it
+        #[arg(long)]
+        owner: String,
+        /// Name of its agent
+        #[arg(long, default_value = "main")]
+        agent: String,
+        /// The machine's operating system
+        #[arg(long, default_value = "linux", value_parser = SYSTEMS.to_vec())]
+        os: String,
+        /// The machine's architecture
+        #[arg(long, default_value = "amd64", value_parser = ARCHITECTURES.to_vec())]
+        arch: String,
+        /// Working directory of sessions [default: the home directory]
+        #[arg(long)]
+        dir: Option<String>,
+    },
+    /// List workspaces
+    List,
+    /// Show everything about a workspace
+    Show {
+        /// Which, as OWNER/NAME
+        #[arg(value_name = "OWNER/NAME", value_parser = workspace_name)]
+        workspace: FullName,
+    },
+    /// Remove a workspace and cut its agents off
+    Remove {
+        /// Which, as OWNER/NAME
+        #[arg(value_name = "OWNER/NAME", value_parser = workspace_name)]
+        workspace: FullName,
+    },
+    /// Give one agent or all agents of a workspace new tokens; the old ones are refused at once
+    RotateToken {
+        /// Which, as OWNER/NAME or OWNER/NAME.AGENT
+        #[arg(value_name = "OWNER/NAME[.AGENT]")]
+        workspace: FullName,
+    },
+}
+
+fn workspace_name(text: &str) -> Result<FullName, String> {
+    let name: FullName = text.parse()?;
+    if name.agent.is_some() { Err("give OWNER/NAME, without an agent".into()) } else { Ok(name) }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Apply {
+    /// The declaration: FILE.toml or FILE.json
+    #[arg(value_name = "DECLARATION")]
+    pub(super) declaration: PathBuf,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Remove workspaces, agents and people that the declaration does not have
+    #[arg(long)]
+    pub(super) prune: bool,
+    /// Make the file if it does not exist
+    #[arg(long)]
+    pub(super) create: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_verbs_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,110 @@
+//! The two ways to have a verb done: by the running server, or on the file.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::context::Context;
+use super::place::{ADMIN, Socket, system_user};
+use super::{Failure, http};
+use crate::domain::admin::{self, Command};
+use crate::domain::{Error, Fault};
+use crate::ops::hub::Hub;
+use crate::store::{OpenError, Options, Store};
+
+/// How long a file that is in use without an answering server is tried again: another verb may be at
+/// work on it, or a server may be starting.
+const IN_USE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a verb gave, and whether a running server did it.
+pub(super) struct Done {
+    pub(super) value: Value,
+    pub(super) online: bool,
+}
+
+/// Has `command` done; `create` makes the file if it does not exist.
+pub(super) fn ask(context: &Context, command: Command, create: bool) -> Result<Done, Failure> {
+    let file = context.file();
+    let socket = Socket::beside(file, ADMIN)
+        .map_err(|error| Failure::from(format!("{}: its folder cannot be opened: {error}", file.display())))?;
+    let body = serde_json::to_vec(&command)?;
+    let began = Instant::now();
+    loop {
+        if let Some(value) = online(&socket, &body)? {
+            return Ok(Done { value, online: true });
+        }
+        if !create && !file.exists() {
+            return Err(Failure::from(format!(
+                "{0}: no such file; `moorline serve --file {0}` makes it at its first start",
+                file.display()
+            )));
+        }
+        let settings = &context.loaded.settings;
+        let opened = Store::open(Options {
+            file: settings.file.clone(),
+            key_file: settings.key_file.clone(),
+            create,
+            readers: 1,
+            hub: Hub::default(),
+            allow_network_file_system: settings.allow_network_file_system,
+        });
+        match opened {
+            Ok(store) => {
+                let result = admin::run(&store, &system_user(), command);
+                store.close();
+                return Ok(Done { value: result?, online: false });
+            }
+            Err(OpenError::InUse { .. }) if began.elapsed() < IN_USE => std::thread::sleep(PAUSE),
+            Err(error @ OpenError::InUse { .. }) => {
+                let socket = socket.path();
+                return Err(Failure::from(format!(
+                    "{error}, but nobody answers on {}; wait for that process or stop it",
+                    socket.display()
+                )));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The access URL that the running server tells clients.
+pub(super) fn access_url(context: &Context) -> Option<String> {
+    let socket = Socket::beside(context.file(), ADMIN).ok()?;
+    let answer = http::ask(&socket, "GET", "/api/v2/buildinfo", b"").ok()??;
+    let info: Value = serde_json::from_slice(&answer.body).ok()?;
+    info.get("dashboard_url")?.as_str().filter(|url| !url.is_empty()).map(str::to_owned)
+}
+
+fn online(socket: &Socket, body: &[u8]) -> Result<Option<Value>, Failure> {
+    let answer = match http::ask(socket, "POST", "/admin/verb", body) {
+        Ok(None) => return Ok(None),
+        Ok(Some(answer)) => answer,
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            return Err(Failure::from(format!(
+                "a server runs on this file, but {} may be used by its own user and root only",
+                socket.path().display()
+            )));
+        }
+        Err(error) => {
+            return Err(Failure::from(format!(
+                "the server did not answer on {} ({error}); whether the verb was done is not known",
+                socket.path().display()
+            )));
+        }
+    };
+    let value: Value = serde_json::from_slice(&answer.body)
+        .map_err(|_| Failure::from(format!("the server answered with status {} and no JSON", answer.status)))?;
+    if answer.status == 200 { Ok(Some(value)) } else { Err(refusal(&value).into()) }
+}
+
+/// An error as it was before it became the body of an answer.
+fn refusal(body: &Value) -> Error {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut error = Error::new(Fault::Invalid, text(body, "message")).detail(text(body, "detail"));
+    for field in body.get("validations").and_then(Value::as_array).into_iter().flatten() {
+        error = error.field(text(field, "field"), text(field, "detail"));
+    }
+    error
+}

@@ -1,0 +1,175 @@
+//! The parts of a running server, in the order in which they start and stop.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Failure;
+use super::super::metrics::MetricsDoor;
+use super::super::place::{ADMIN, REST, Socket};
+use super::check_folder;
+use crate::config::{Settings, limits};
+use crate::domain::presence::Presence;
+use crate::domain::{App, Shared, tokens};
+use crate::edge::{self, Edge};
+use crate::ops::hub::Hub;
+use crate::ops::jobs::{Jobs, Workers};
+use crate::ops::metrics::Metrics;
+use crate::rest::{self, Rest};
+use crate::store::{Keeper, Options, Store};
+use crate::streams::Arrivals;
+use crate::tailnet::nodes::Nodes;
+
+/// Agent RPCs that wait for a worker; beyond it, an agent is told to wait. About 200 bytes each
+/// besides the message, which the streams' own limits bound.
+const RPC_QUEUE: usize = 4_096;
+/// Readers beside one per worker: for the administrator and the keeper.
+const SPARE_READERS: usize = 2;
+/// Characters of the secret between edge and workers: 190 bits.
+const SECRET_CHARS: usize = 32;
+/// A stop that takes longer than this is cut short; the store loses nothing by it.
+const STOP_MOST: Duration = Duration::from_secs(8);
+
+/// A running server.
+pub(super) struct Running {
+    app: Shared,
+    edge: Edge,
+    rest: Rest,
+    keeper: Keeper,
+    workers: Workers,
+    metrics: Option<MetricsDoor>,
+    url: String,
+    sockets: [Socket; 2],
+}
+
+impl Running {
+    /// Starts everything. What can be refused is tried before the file is touched.
+    pub(super) fn start(settings: &Settings) -> Result<Running, Failure> {
+        check_folder(settings)?;
+        let tls = settings.tls.as_ref().map(|(certificate, key)| edge::tls::Tls::load(certificate, key)).transpose()?;
+        let readers = settings.http_threads + settings.rpc_threads + SPARE_READERS;
+        let hub = Hub::default();
+        let store = Store::open(Options {
+            file: settings.file.clone(),
+            key_file: settings.key_file.clone(),
+            create: true,
+            readers: u32::try_from(readers).unwrap_or(u32::MAX),
+            hub: hub.clone(),
+            allow_network_file_system: settings.allow_network_file_system,
+        })?;
+        let listener = listen(settings.listen)?;
+        let address = listener.local_addr()?;
+        let scheme = if settings.tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
+        let (jobs, workers) = Jobs::start("rpc", settings.rpc_threads, RPC_QUEUE)?;
+        let app = Arc::new(App {
+            access_url: settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address)),
+            deployment_id: store.deployment_id(),
+            settings: settings.clone(),
+            store: store.clone(),
+            hub,
+            presence: Presence::default(),
+            nodes: Nodes::default(),
+            jobs,
+            metrics: Metrics::new(),
+        });
+        let metrics = match settings.metrics_listen {
+            Some(address) => Some(MetricsDoor::start(listen(address)?, Arc::clone(&app))?),
+            None => None,
+        };
+
+        let sockets = [Socket::beside(&settings.file, ADMIN)?, Socket::beside(&settings.file, REST)?];
+        let [admin, private] = &sockets;
+        let arrivals = Arrivals::default();
+        let secret = tokens::random_text(SECRET_CHARS)?;
+        let rest =
+            rest::start(Arc::clone(&app), arrivals.clone(), private.listen()?, secret.clone(), settings.http_threads)?;
+        let edge = edge::start(edge::Config {
+            listeners: vec![listener],
+            admin: Some(admin.listen()?),
+            tls,
+            upstream: private.short_path(),
+            secret,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            loops: settings.loops,
+            upstream_connections: settings.http_threads,
+            arrivals,
+            version_header: rest::VERSION.into(),
+            limits: edge::Limits::default(),
+        })?;
+        let keeper = Keeper::start(store, settings.retention.clone())?;
+        log::info!(
+            url = url.as_str(), access_url = app.access_url.as_str(), file:display = settings.file.display();
+            "serving"
+        );
+        Ok(Running { app, edge, rest, keeper, workers, metrics, url, sockets })
+    }
+
+    /// Where it listens.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How clients reach it.
+    pub(super) fn access_url(&self) -> &str {
+        &self.app.access_url
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.app.store
+    }
+
+    /// The certificate files, if it speaks TLS.
+    pub(super) fn certificates(&self) -> Option<&(std::path::PathBuf, std::path::PathBuf)> {
+        self.app.settings.tls.as_ref()
+    }
+
+    pub(super) fn reload_tls(&self) {
+        match self.edge.reload_tls() {
+            Ok(true) => log::info!("the new TLS certificate is in use"),
+            Ok(false) => {}
+            Err(error) => log::error!("the TLS certificate in use is kept: {error}"),
+        }
+    }
+
+    /// Says goodbye to clients, does what was accepted, and closes the file.
+    pub(super) fn stop(self) {
+        let Running { app, edge, rest, keeper, workers, metrics, sockets, .. } = self;
+        std::thread::spawn(|| {
+            std::thread::sleep(STOP_MOST);
+            log::error!("stopping took too long and was cut short");
+            std::process::exit(1);
+        });
+        drop(metrics);
+        edge.shutdown(limits::SHUTDOWN_GRACE);
+        rest.stop();
+        drop(keeper);
+        let store = app.store.clone();
+        // The last handle to the queue ends its workers when they have done what is in it.
+        drop(app);
+        workers.join();
+        for socket in &sockets {
+            socket.remove();
+        }
+        store.close();
+        log::info!("stopped");
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| Failure::from(format!("cannot listen on {address}: {error}")))
+}
+
+/// An address that the machine itself can use, for want of a configured one.
+fn reachable(scheme: &str, address: SocketAddr) -> String {
+    if !address.ip().is_unspecified() {
+        return format!("{scheme}://{address}");
+    }
+    let loopback = match address {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    };
+    let url = format!("{scheme}://{}", SocketAddr::new(loopback, address.port()));
+    log::warn!("access_url is not configured: other machines are told to use {url}, which only works on this one");
+    url
+}
