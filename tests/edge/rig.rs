@@ -300,6 +300,11 @@ impl<S: Pipe> Client<S> {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
+    /// The beginning of what was read and not used.
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(500)]).into_owned()
+    }
+
     /// Reads more; `false` at the end.
     pub(super) fn more(&mut self) -> bool {
         let mut piece = [0; 16 * 1024];
@@ -310,14 +315,14 @@ impl<S: Pipe> Client<S> {
                 true
             }
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => false,
-            Err(error) => panic!("reading failed: {error}; so far: {:?}", String::from_utf8_lossy(&self.buffer)),
+            Err(error) => panic!("reading failed: {error}; so far: {:?}", self.text()),
         }
     }
 
     /// Reads until so many bytes are there and takes them.
     pub(super) fn take(&mut self, count: usize) -> Vec<u8> {
         while self.buffer.len() < count {
-            assert!(self.more(), "ended early: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.more(), "ended early: {:?}", self.text());
         }
         self.buffer.drain(..count).collect()
     }
@@ -327,7 +332,7 @@ impl<S: Pipe> Client<S> {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 return String::from_utf8(self.take(end + 4)).unwrap();
             }
-            assert!(self.more(), "ended before a head: {:?}", String::from_utf8_lossy(&self.buffer));
+            assert!(self.more(), "ended before a head: {:?}", self.text());
         }
     }
 
