@@ -176,11 +176,16 @@ impl Conn {
     pub(super) fn on_time(&mut self, cx: &mut Context) -> Fate {
         let now = cx.now;
         let limits = &cx.shared.limits;
-        if let Some((since, _)) = self.stalled
+        if let Some((since, sent)) = self.stalled
             && since + limits.write_stall <= now
         {
-            cx.shared.tally.refuse(Reason::Stalled);
-            return Fate::Gone;
+            // The kernel tells of room only when a third of its buffer is free, which takes a slow link
+            // longer than this: asking shows whether anything at all was taken.
+            if self.io.try_again().is_err() || self.io.sent == sent {
+                cx.shared.tally.refuse(Reason::Stalled);
+                return Fate::Gone;
+            }
+            return self.run(cx);
         }
         if let State::Stream(driven) = &self.state {
             if driven.deadline().is_none_or(|due| due > now) {

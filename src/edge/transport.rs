@@ -303,6 +303,12 @@ impl Transport {
         Ok(())
     }
 
+    /// Writes although the socket did not say that it takes more.
+    pub(super) fn try_again(&mut self) -> io::Result<()> {
+        self.writable = true;
+        self.flush()
+    }
+
     /// Whether anything waits for the socket, and how much.
     pub(super) fn pending(&self) -> usize {
         let sealed = self.tls.as_ref().is_some_and(|tls| tls.wants_write());

@@ -326,8 +326,9 @@ pub fn is_token_byte(byte: u8) -> bool {
 
 fn version_error(text: &[u8]) -> HeadError {
     let line = text.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    match line.rsplit(|&byte| byte == b' ').next() {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    let mut words = line.split(|&byte| byte == b' ').skip(2);
+    match (words.next(), words.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             HeadError::Version
