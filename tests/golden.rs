@@ -304,5 +304,5 @@ fn furnish(rig: &Rig, mut agent: agents::Agent) {
     // Far ahead, so that a slow machine does not lose the agent while it replays.
     rig.app.presence.joined(id, now.plus(minute * 60));
     let node = NodeInfo { preferred_derp: 999, derp_latency: [("999-v4".to_owned(), 0.000_363)].into() };
-    rig.app.nodes.set(id, node);
+    rig.announce(id, node);
 }

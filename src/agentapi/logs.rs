@@ -2,14 +2,15 @@
 
 use super::{Reply, Session, decode, write};
 use crate::domain::agent_logs::{self, Appended};
+use crate::domain::{Error, Fault};
 use crate::model::{LogSourceId, Timestamp};
 use crate::ops::hub::Topic;
 use crate::store::logs::{self, Level};
 use crate::wire::proto::agent::{BatchCreateLogsRequest, BatchCreateLogsResponse, log};
 
 /// Stores a batch whole or not at all. The limit is told in the reply, not as an error: the agent then
-/// sends nothing more in its process. An error ends the session and the batch comes again, so a
-/// source id that is not 16 bytes counts as the external source instead.
+/// sends nothing more in its process. A source id that is not 16 bytes is an error, as upstream has it
+/// (coderd/agentapi/logs.go, v2.24.0): no agent sends one, and the author of another sender should know.
 pub(super) fn create(session: &Session, body: &[u8], reply: Reply) {
     let request: BatchCreateLogsRequest = match decode(body) {
         Ok(request) => request,
@@ -18,13 +19,15 @@ pub(super) fn create(session: &Session, body: &[u8], reply: Reply) {
     if request.logs.is_empty() {
         return reply(Ok(Vec::new()));
     }
-    let source = LogSourceId::from_slice(&request.log_source_id);
+    let Some(source) = LogSourceId::from_slice(&request.log_source_id) else {
+        return reply(Err(Error::new(Fault::Invalid, "A log source id has 16 bytes.")));
+    };
     let lines: Vec<(Level, String)> = request.logs.into_iter().map(|line| (level(line.level), line.output)).collect();
     let (id, workspace) = (session.agent, session.workspace);
     write(session, reply, None, move |write| {
         let first = logs::usage(write, id)?.is_some_and(|(bytes, _)| bytes == 0);
         // The time that the agent gives is ignored: the whole batch has the server's.
-        let appended = agent_logs::append_until_overflow(write, id, source, lines, Timestamp::now())?;
+        let appended = agent_logs::append_until_overflow(write, id, Some(source), lines, Timestamp::now())?;
         let overflowed = matches!(appended, Appended::Overflowed { .. });
         if first || appended == (Appended::Overflowed { before: false }) {
             write.publish(Topic::Workspace(workspace));

@@ -173,7 +173,7 @@ impl Rig {
             updated_at: now,
             last_seen_at: None,
         };
-        let key = moorline::domain::git_ssh_keys::generate(self.app.store.sealer(), user.id, now).unwrap();
+        let key = moorline::domain::git_key::generate(self.app.store.sealer(), user.id, now).unwrap();
         let row = user.clone();
         self.app
             .store
