@@ -9,16 +9,18 @@ pub mod rig;
 mod shape;
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use moorline::model::{AppId, LogSourceId, ScriptId, Timestamp};
+use moorline::ops::mail::{Address, ConnId, Mailbox};
 use moorline::store::apps::{App, Health};
 use moorline::store::logs::Source;
 use moorline::store::metadata::Metadata;
 use moorline::store::scripts::Script;
 use moorline::store::users::Status;
 use moorline::store::{agents, apps, logs, metadata, scripts, users};
-use moorline::tailnet::nodes::NodeInfo;
+use moorline::tailnet::nodes::{NodeInfo, Peer};
 use rig::{Ask, Got, Rig};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -304,5 +306,15 @@ fn furnish(rig: &Rig, mut agent: agents::Agent) {
     // Far ahead, so that a slow machine does not lose the agent while it replays.
     rig.app.presence.joined(id, now.plus(minute * 60));
     let node = NodeInfo { preferred_derp: 999, derp_latency: [("999-v4".to_owned(), 0.000_363)].into() };
-    rig.announce(id, node);
+    let peer = Peer { address: nowhere(), tag: 0 };
+    rig.app.nodes.join(id, peer.clone());
+    rig.app.nodes.announce(id, &peer, node);
+}
+
+/// An address of no loop.
+fn nowhere() -> Address {
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    let (sender, _) = std::sync::mpsc::sync_channel(1);
+    Address { mailbox: Mailbox::new(sender, Arc::new(waker)), conn: ConnId { slot: 0, generation: 0 } }
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::tokens::{self, SessionToken};
 use super::{App, Error, Fault, passwords};
+use crate::config::limits;
 use crate::model::{MICROS_PER_SECOND, Timestamp, UserId};
 use crate::ops::hub::Topic;
 use crate::store::agents::{self, Agent};
@@ -15,13 +16,6 @@ use crate::store::audit::{self, Actor, Entry, Verdict};
 use crate::store::keys::{self, ApiKey, LoginType, Scope};
 use crate::store::users::{self, Status, User};
 
-/// Life of a session that began with a password; it slides, so only absence ends it.
-pub const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
-/// Life of a token whose maker names none.
-pub const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Longest life of a token, as the real server's default (876,600 h): clients send it back verbatim
-/// as nanoseconds, so it must fit 63 bits of those.
-pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_secs(876_600 * 3_600);
 /// How often a use is written down at most: a busy token costs one write an hour.
 const USE_WRITTEN_EVERY: Duration = Duration::from_secs(3_600);
 /// Longest name of a token, characters.
@@ -32,12 +26,15 @@ const TOKEN_NAME_CHARS: usize = 128;
 pub struct UserAuth {
     /// Who; without the password hash.
     pub user: User,
-    /// The token that was used.
-    pub key: ApiKey,
-    proof: (),
+    key: ApiKey,
 }
 
 impl UserAuth {
+    /// The token that was used.
+    pub fn key(&self) -> &ApiKey {
+        &self.key
+    }
+
     /// Whether this person may see and use what belongs to `owner`.
     pub fn may_see(&self, owner: UserId) -> bool {
         self.user.is_admin || self.user.id == owner
@@ -52,9 +49,19 @@ impl UserAuth {
 /// An agent, proved by its token. Only this module makes one.
 #[derive(Debug)]
 pub struct AgentAuth {
+    agent: Agent,
+}
+
+impl AgentAuth {
     /// Which.
-    pub agent: Agent,
-    proof: (),
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// Which, for keeps.
+    pub fn into_agent(self) -> Agent {
+        self.agent
+    }
 }
 
 /// Why a token was not accepted.
@@ -124,7 +131,7 @@ pub fn user_in(conn: &Connection, token: &str, now: Timestamp) -> Result<UserAut
     if session.key.scope != Scope::All {
         return Err(Refused::Denied(Denial::Scope));
     }
-    Ok(UserAuth { user: session.user, key: session.key, proof: () })
+    Ok(UserAuth { user: session.user, key: session.key })
 }
 
 /// The living agent to which `token` belongs, read on `conn`.
@@ -137,7 +144,7 @@ pub fn agent_in(conn: &Connection, token: &str) -> Result<AgentAuth, Refused> {
     };
     let hash = tokens::agent_token_hash(parsed);
     match agents::by_token_hash(conn, &hash)? {
-        Some(agent) if bool::from(agent.token_hash.ct_eq(&hash)) => Ok(AgentAuth { agent, proof: () }),
+        Some(agent) if bool::from(agent.token_hash.ct_eq(&hash)) => Ok(AgentAuth { agent }),
         _ => Err(Refused::Denied(Denial::Unknown)),
     }
 }
@@ -236,7 +243,7 @@ pub fn sign_in(app: &App, email: &str, password: &str, ip: &str) -> Result<Strin
     };
     let now = Timestamp::now();
     let token = SessionToken::mint()?;
-    let spec = TokenSpec { name: String::new(), lifetime: SESSION_LIFETIME, scope: Scope::All };
+    let spec = TokenSpec { name: String::new(), lifetime: limits::SESSION_LIFETIME, scope: Scope::All };
     let key = new_key(&token, user.id, LoginType::Password, spec, ip, now);
     let entry = Entry {
         actor: Actor::User(user.id, user.username.clone()),
@@ -280,7 +287,7 @@ pub struct TokenSpec {
 }
 
 impl TokenSpec {
-    /// Checks what a client asks for; `nanoseconds` 0 means [`TOKEN_LIFETIME`].
+    /// Checks what a client asks for; `nanoseconds` 0 means [`limits::REST_TOKEN_LIFETIME`].
     pub fn new(name: &str, nanoseconds: i64, scope: &str) -> Result<TokenSpec, Error> {
         let refusal = || Error::new(Fault::Invalid, "The token cannot be made as asked.");
         let refuse = |field: &str, detail: &str| Err(refusal().field(field, detail));
@@ -288,11 +295,11 @@ impl TokenSpec {
             return refuse("token_name", "At most 128 characters, none of them a control character.");
         }
         let lifetime = match u64::try_from(nanoseconds) {
-            Ok(0) => TOKEN_LIFETIME,
+            Ok(0) => limits::REST_TOKEN_LIFETIME,
             Ok(nanoseconds) => Duration::from_nanos(nanoseconds),
             Err(_) => return Err(refusal().detail("A lifetime cannot be negative.")),
         };
-        if lifetime > TOKEN_LIFETIME_MAX || lifetime < Duration::from_secs(1) {
+        if lifetime > limits::TOKEN_LIFETIME_MAX || lifetime < Duration::from_secs(1) {
             return Err(refusal().detail("A token lives for at least a second and at most 876600 hours."));
         }
         let scope = if scope.is_empty() { Some(Scope::All) } else { Scope::from_word(scope) };
@@ -430,9 +437,9 @@ mod tests {
 
     #[test]
     fn refuses_lifetimes_scopes_and_names_that_make_no_sense() {
-        assert_eq!(TokenSpec::new("", 0, "").unwrap().lifetime, TOKEN_LIFETIME);
+        assert_eq!(TokenSpec::new("", 0, "").unwrap().lifetime, limits::REST_TOKEN_LIFETIME);
         assert_eq!(TokenSpec::new("bad name!", 1_000_000_000, "all").unwrap().name, "bad name!");
-        let longest = i64::try_from(TOKEN_LIFETIME_MAX.as_nanos()).unwrap();
+        let longest = i64::try_from(limits::TOKEN_LIFETIME_MAX.as_nanos()).unwrap();
         assert!(TokenSpec::new("", longest, "").is_ok());
         for nanoseconds in [longest + 1, -1, 1] {
             assert!(!TokenSpec::new("", nanoseconds, "").unwrap_err().detail.is_empty());

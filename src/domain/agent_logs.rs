@@ -103,18 +103,6 @@ fn size(text: &str) -> i64 {
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
-/// Text from bytes that may not be UTF-8: each run of invalid bytes becomes one mark.
-pub fn text_of(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() && !(chunk.valid().is_empty() && text.ends_with(UNPRINTABLE)) {
-            text.push_str(UNPRINTABLE);
-        }
-    }
-    text
-}
-
 fn clean(text: String) -> String {
     if text.contains('\0') { text.replace('\0', UNPRINTABLE) } else { text }
 }
@@ -147,10 +135,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replaces_each_nul_and_each_run_of_invalid_bytes() {
+    fn replaces_each_nul() {
         assert_eq!(clean("a\0\0b".into()), "a\u{274C}\u{274C}b");
-        assert_eq!(text_of(b"a\xff\xfeb\xffc"), "a\u{274C}b\u{274C}c");
-        assert_eq!(text_of("grüße".as_bytes()), "grüße");
     }
 
     #[test]

@@ -38,7 +38,7 @@ struct AppStatus {
 pub(super) fn app_status(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     let body: AppStatus = json::body(&call.body)?;
     let app = &call.service.app;
-    let agent = auth.agent;
+    let agent = auth.into_agent();
     let known = app.store.read(|conn| apps::of_agent(conn, agent.id).map_err(Error::from))?;
     if !known.iter().any(|one| one.slug == body.app_slug) {
         return Err(no_such_app());
@@ -96,7 +96,7 @@ struct KeyPair<'a> {
 pub(super) fn git_ssh_key(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     let store = &call.service.app.store;
     let key = store.read(|conn| -> Result<_, Error> {
-        let owner = agents::owner(conn, auth.agent.id)?;
+        let owner = agents::owner(conn, auth.agent().id)?;
         Ok(match owner {
             Some(owner) => users::git_ssh_key(conn, owner)?,
             None => None,
@@ -125,7 +125,7 @@ pub(super) fn log_source(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Erro
         return Err(Error::new(Fault::Invalid, "The name of the log source is too long.")
             .field("display_name", "At most 127 characters."));
     }
-    let agent = auth.agent.id;
+    let agent = auth.agent().id;
     let source = Source {
         id: LogSourceId(body.id),
         display_name: body.display_name,
@@ -167,7 +167,7 @@ pub(super) fn append_logs(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Err
         }
         lines.push((agent_logs::level(&line.level)?, line.output));
     }
-    let agent: AgentId = auth.agent.id;
+    let agent: AgentId = auth.agent().id;
     let source = Some(LogSourceId(body.log_source_id));
     let appended =
         call.service.app.store.write(move |write| agent_logs::append(write, agent, source, lines, Timestamp::now()))?;
@@ -187,7 +187,7 @@ pub(super) fn reinit(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
         return Err(Error::new(Fault::Conflict, "This workspace is never claimed by somebody else."));
     }
     let app = call.service.app.clone();
-    Ok(websocket::events(call, streams::reinit::wait(app, auth.agent.id)))
+    Ok(websocket::events(call, streams::reinit::wait(app, auth.agent().id)))
 }
 
 /// `GET …/me/rpc`: the agent's lifeline. Any 2.x is taken: calls of newer minors are answered
@@ -203,7 +203,7 @@ pub(super) fn rpc(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     let monitored = matches!(call.query.text("role"), "" | "agent");
     let (app, peer) = (call.service.app.clone(), call.peer.clone());
     let version = version.to_owned();
-    Ok(websocket::upgrade(call, move || streams::rpc::agent(app, auth.agent, version, monitored, peer)))
+    Ok(websocket::upgrade(call, move || streams::rpc::agent(app, auth.into_agent(), version, monitored, peer)))
 }
 
 /// The message is compared verbatim by clients (coder v2.24.0 codersdk/workspacesdk/dialer.go).

@@ -10,7 +10,8 @@ use super::dto::users::Key;
 use super::json;
 use super::reply::Reply;
 use super::request::Call;
-use crate::domain::access::{self, TOKEN_LIFETIME, TOKEN_LIFETIME_MAX, TokenSpec};
+use crate::config::limits;
+use crate::domain::access::{self, TokenSpec};
 use crate::domain::{Error, Fault};
 use crate::store::keys::{self, ApiKey, LoginType, Scope};
 use crate::store::users;
@@ -22,7 +23,7 @@ struct Created<'a> {
 
 /// `POST …/users/{user}/keys`: a session as signing in makes one; `coder login --token` asks for it.
 pub(super) fn create_session(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let spec = TokenSpec { name: String::new(), lifetime: TOKEN_LIFETIME, scope: Scope::All };
+    let spec = TokenSpec { name: String::new(), lifetime: limits::REST_TOKEN_LIFETIME, scope: Scope::All };
     create_key(call, &target, LoginType::Password, spec)
 }
 
@@ -83,7 +84,7 @@ struct TokenConfig {
 
 /// `GET …/users/{user}/keys/tokens/tokenconfig`.
 pub(super) fn config(_: &Call<'_>, _: Target) -> Result<Reply, Error> {
-    Reply::json(200, &TokenConfig { max_token_lifetime: TOKEN_LIFETIME_MAX.as_nanos() })
+    Reply::json(200, &TokenConfig { max_token_lifetime: limits::TOKEN_LIFETIME_MAX.as_nanos() })
 }
 
 /// `GET …/users/{user}/keys/tokens/{name}`.

@@ -18,18 +18,18 @@ mod routes;
 mod site;
 mod users;
 mod websocket;
+mod workers;
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use limiter::{Limiter, Rate, WhenFull};
 use reply::Reply;
 use request::{Call, Unusable};
 use routes::{Found, Guard, Handler, Table};
+pub use workers::Rest;
 
 use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
@@ -41,12 +41,6 @@ use crate::tailnet::derp_map::DerpMap;
 /// and JetBrains parse it strictly as semver with a leading `v`.
 pub const VERSION: &str = concat!("v2.24.0+moorline.", env!("CARGO_PKG_VERSION"));
 
-/// The running workers.
-pub struct Rest {
-    server: Arc<tiny_http::Server>,
-    threads: Vec<JoinHandle<()>>,
-}
-
 /// Starts answering what the edge sends to `listener`. `secret` proves that it is the edge.
 pub fn start(
     app: Shared,
@@ -55,30 +49,7 @@ pub fn start(
     secret: String,
     threads: usize,
 ) -> std::io::Result<Rest> {
-    let server = tiny_http::Server::from_listener(listener, None).map_err(std::io::Error::other)?;
-    let server = Arc::new(server);
-    let service = Arc::new(Service::new(app, arrivals, secret));
-    let mut handles = Vec::with_capacity(threads);
-    for index in 0..threads.max(1) {
-        let (server, service) = (Arc::clone(&server), Arc::clone(&service));
-        let worker = Builder::new().name(format!("http-{index}"));
-        handles.push(worker.spawn(move || work(&server, &service))?);
-    }
-    Ok(Rest { server, threads: handles })
-}
-
-impl Rest {
-    /// Answers what is being worked on, then ends the workers.
-    pub fn stop(self) {
-        for _ in &self.threads {
-            self.server.unblock();
-        }
-        for thread in self.threads {
-            if thread.join().is_err() {
-                log::error!("an http worker ended by a panic");
-            }
-        }
-    }
+    Rest::start(Service::new(app, arrivals, secret), listener, threads)
 }
 
 /// What all handlers share.
@@ -119,19 +90,10 @@ fn region_names(derp_map: &serde_json::Value) -> HashMap<i32, String> {
         .collect()
 }
 
-fn work(server: &tiny_http::Server, service: &Service) {
-    loop {
-        match server.recv() {
-            Ok(request) => serve(service, request),
-            // `unblock` or the end of the listener.
-            Err(_) => return,
-        }
-    }
-}
-
 fn serve(service: &Service, mut request: tiny_http::Request) {
-    let bytes = match Call::new(service, &mut request) {
-        Ok(mut call) => {
+    let bytes = match request::body_of(service, &mut request) {
+        Ok(body) => {
+            let mut call = Call::new(service, &request, body);
             let (reply, rate) = answer_or_500(&mut call);
             reply.encode(&call, rate)
         }

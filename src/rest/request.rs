@@ -44,7 +44,7 @@ pub(super) struct Call<'a> {
     pub operator: Option<String>,
     /// Decoded path parameters, in order.
     pub params: Vec<String>,
-    headers: Vec<Header>,
+    headers: &'a [Header],
 }
 
 /// Why a request is not looked at.
@@ -57,10 +57,30 @@ pub(super) enum Unusable {
     Cut(std::io::Error),
 }
 
+/// Whether a request comes from the edge.
+fn is_known(service: &Service, request: &tiny_http::Request) -> bool {
+    let sent = request.headers().iter().find(|header| header.field.equiv(SECRET));
+    sent.is_some_and(|sent| bool::from(sent.value.as_str().as_bytes().ct_eq(service.secret.as_bytes())))
+}
+
+/// Reads the whole body of a request that comes from the edge.
+pub(super) fn body_of(service: &Service, request: &mut tiny_http::Request) -> Result<Vec<u8>, Unusable> {
+    if !is_known(service, request) {
+        return Err(Unusable::Stranger);
+    }
+    let length = request.body_length().unwrap_or(0);
+    if length > limits::LOGS_BODY_BYTES {
+        return Err(Unusable::TooLarge);
+    }
+    let mut body = Vec::with_capacity(length);
+    let most = u64::try_from(limits::LOGS_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    request.as_reader().take(most).read_to_end(&mut body).map_err(Unusable::Cut)?;
+    if body.len() > limits::LOGS_BODY_BYTES { Err(Unusable::TooLarge) } else { Ok(body) }
+}
+
 impl<'a> Call<'a> {
-    /// Takes a request apart, reading its body.
-    pub(super) fn new(service: &'a Service, request: &mut tiny_http::Request) -> Result<Call<'a>, Unusable> {
-        let headers = request.headers().to_vec();
+    /// Takes a request apart.
+    pub(super) fn new(service: &'a Service, request: &'a tiny_http::Request, body: Vec<u8>) -> Call<'a> {
         let (path, query) = match request.url().split_once('?') {
             Some((path, query)) => (collapse(path), Query::parse(query)),
             None => (collapse(request.url()), Query::default()),
@@ -70,7 +90,7 @@ impl<'a> Call<'a> {
             method: request.method().to_string(),
             path,
             query,
-            body: Vec::new(),
+            body,
             id: Uuid::nil(),
             peer: String::new(),
             secure: false,
@@ -78,29 +98,15 @@ impl<'a> Call<'a> {
             http_1_0: false,
             operator: None,
             params: Vec::new(),
-            headers,
+            headers: request.headers(),
         };
-        let known =
-            call.header(SECRET).is_some_and(|secret| bool::from(secret.as_bytes().ct_eq(service.secret.as_bytes())));
-        if !known {
-            return Err(Unusable::Stranger);
-        }
         call.id = call.header(REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::new_v4);
         call.peer = call.header(PEER).unwrap_or_default().to_owned();
         call.secure = call.header(SCHEME) == Some("https");
         call.upgrade = call.header(UPGRADE).map(str::to_owned);
         call.http_1_0 = call.header(HTTP) == Some("1.0");
         call.operator = call.header(OPERATOR).map(str::to_owned);
-        if request.body_length().unwrap_or(0) > limits::LOGS_BODY_BYTES {
-            return Err(Unusable::TooLarge);
-        }
-        let most = u64::try_from(limits::LOGS_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        call.body.reserve(request.body_length().unwrap_or(0));
-        request.as_reader().take(most).read_to_end(&mut call.body).map_err(Unusable::Cut)?;
-        if call.body.len() > limits::LOGS_BODY_BYTES {
-            return Err(Unusable::TooLarge);
-        }
-        Ok(call)
+        call
     }
 
     /// The first header of this name.

@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn shows_the_operators_routes_to_the_operator_only() {
         let table = Table::new();
-        assert!(matches!(table.find("GET", "/metrics", true), Found::Route(Handler::Operator(_), _)));
+        assert!(matches!(table.find("GET", "/metrics", true), Found::Route(Operator(_), _)));
         assert!(matches!(table.find("PUT", "/metrics", true), Found::OtherMethods(..)));
     }
 

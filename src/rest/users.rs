@@ -45,7 +45,7 @@ pub(super) fn login(call: &Call<'_>) -> Result<Reply, Error> {
 
 /// `POST …/users/logout`: revokes the token that was used.
 pub(super) fn logout(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    access::revoke_token(&call.service.app, auth.actor(), &auth.user, &auth.key.id, "user.logout", &call.peer)?;
+    access::revoke_token(&call.service.app, auth.actor(), &auth.user, &auth.key().id, "user.logout", &call.peer)?;
     Ok(Reply::message(200, "You are signed out.")?
         .header("Set-Cookie", format!("{SESSION_TOKEN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")))
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::columns::{json, words};
+use super::columns::{json_at, words};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 
 words!(
@@ -97,41 +97,54 @@ pub struct Agent {
 impl Agent {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
         Ok(Agent {
-            id: row.get("id")?,
-            workspace_id: row.get("workspace_id")?,
-            parent_id: row.get("parent_id")?,
-            name: row.get("name")?,
-            token_hash: row.get("token_hash")?,
-            token_sealed: row.get("token_sealed")?,
-            operating_system: row.get("operating_system")?,
-            architecture: row.get("architecture")?,
-            directory: row.get("directory")?,
-            environment: json(row, "environment")?,
-            motd_file: row.get("motd_file")?,
-            troubleshooting_url: row.get("troubleshooting_url")?,
-            connection_timeout_seconds: row.get("connection_timeout_seconds")?,
-            display_apps: json(row, "display_apps")?,
-            instance_id: row.get("instance_id")?,
-            version: row.get("version")?,
-            api_version: row.get("api_version")?,
-            expanded_directory: row.get("expanded_directory")?,
-            subsystems: json(row, "subsystems")?,
-            lifecycle_state: row.get("lifecycle_state")?,
-            started_at: row.get("started_at")?,
-            ready_at: row.get("ready_at")?,
-            first_connected_at: row.get("first_connected_at")?,
-            last_connected_at: row.get("last_connected_at")?,
-            disconnected_at: row.get("disconnected_at")?,
-            logs_length: row.get("logs_length")?,
-            logs_overflowed: row.get("logs_overflowed")?,
-            created_at: row.get("created_at")?,
-            updated_at: row.get("updated_at")?,
+            id: row.get(0)?,
+            workspace_id: row.get(1)?,
+            parent_id: row.get(2)?,
+            name: row.get(3)?,
+            token_hash: row.get(4)?,
+            token_sealed: row.get(5)?,
+            operating_system: row.get(6)?,
+            architecture: row.get(7)?,
+            directory: row.get(8)?,
+            environment: json_at(row, 9)?,
+            motd_file: row.get(10)?,
+            troubleshooting_url: row.get(11)?,
+            connection_timeout_seconds: row.get(12)?,
+            display_apps: json_at(row, 13)?,
+            instance_id: row.get(14)?,
+            version: row.get(15)?,
+            api_version: row.get(16)?,
+            expanded_directory: row.get(17)?,
+            subsystems: json_at(row, 18)?,
+            lifecycle_state: row.get(19)?,
+            started_at: row.get(20)?,
+            ready_at: row.get(21)?,
+            first_connected_at: row.get(22)?,
+            last_connected_at: row.get(23)?,
+            disconnected_at: row.get(24)?,
+            logs_length: row.get(25)?,
+            logs_overflowed: row.get(26)?,
+            created_at: row.get(27)?,
+            updated_at: row.get(28)?,
         })
     }
 }
 
+/// The columns in the order in which [`Agent::from_row`] reads them; by position, because it runs per
+/// request and a look-up by name costs a comparison with every other one.
+macro_rules! columns {
+    () => {
+        "a.id, a.workspace_id, a.parent_id, a.name, a.token_hash, a.token_sealed, a.operating_system, \
+    a.architecture, a.directory, a.environment, a.motd_file, a.troubleshooting_url, \
+    a.connection_timeout_seconds, a.display_apps, a.instance_id, a.version, a.api_version, \
+    a.expanded_directory, a.subsystems, a.lifecycle_state, a.started_at, a.ready_at, \
+    a.first_connected_at, a.last_connected_at, a.disconnected_at, a.logs_length, a.logs_overflowed, \
+    a.created_at, a.updated_at"
+    };
+}
+
 /// Living agents only; an agent of a removed workspace is removed with it.
-const SELECT: &str = "SELECT * FROM agents WHERE deleted_at IS NULL";
+const SELECT: &str = concat!("SELECT ", columns!(), " FROM agents a WHERE a.deleted_at IS NULL");
 
 /// The living agent with this id.
 pub fn by_id(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<Agent>> {
@@ -294,17 +307,15 @@ pub struct Place {
 
 /// The living agent with this id and its place.
 pub fn with_place(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<(Agent, Place)>> {
-    conn.prepare_cached(
-        "SELECT a.*, w.owner_id, w.name AS workspace_name, u.username AS owner_name
+    conn.prepare_cached(concat!(
+        "SELECT ",
+        columns!(),
+        ", w.owner_id, u.username, w.name
          FROM agents a JOIN workspaces w ON w.id = a.workspace_id JOIN users u ON u.id = w.owner_id
-         WHERE a.id = ? AND a.deleted_at IS NULL AND w.deleted_at IS NULL",
-    )?
+         WHERE a.id = ? AND a.deleted_at IS NULL AND w.deleted_at IS NULL"
+    ))?
     .query_row([id], |row| {
-        let place = Place {
-            owner_id: row.get("owner_id")?,
-            owner_name: row.get("owner_name")?,
-            workspace_name: row.get("workspace_name")?,
-        };
+        let place = Place { owner_id: row.get(29)?, owner_name: row.get(30)?, workspace_name: row.get(31)? };
         Ok((Agent::from_row(row)?, place))
     })
     .optional()

@@ -11,7 +11,7 @@ use moorline::config::Settings;
 use moorline::domain::app::App;
 use moorline::domain::presence::Presence;
 use moorline::domain::{Shared, tokens};
-use moorline::model::{AgentId, MICROS_PER_SECOND, Timestamp, UserId, WorkspaceId};
+use moorline::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use moorline::ops::hub::Hub;
 use moorline::ops::jobs::{Jobs, Workers};
 use moorline::ops::metrics::Metrics;
