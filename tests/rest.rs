@@ -411,6 +411,8 @@ fn shows_the_operators_routes_to_the_operator_only() {
         let operator = Ask { operator: Some("root".into()), ..ask };
         assert_ne!(house.status(&operator), 404);
     }
+    let long = Ask { body: vec![b' '; 3 * 1024 * 1024], ..Ask::new("POST", "/admin/verb") };
+    assert_eq!(house.status(&Ask { operator: Some("root".into()), ..long }), 400, "a long declaration is read");
     let metrics = house.rig.ask(&Ask { operator: Some("root".into()), ..Ask::new("GET", "/metrics") });
     assert!(metrics.header("Content-Type").unwrap().starts_with("application/openmetrics-text; version=1.0.0"));
     assert!(metrics.text().contains("moorline_http_requests_total ") && metrics.text().ends_with("# EOF\n"));
