@@ -51,3 +51,6 @@ pub const STREAM_MESSAGE_BYTES: usize = 32_768;
 /// A refused client may go on sending for this long, unread, before its connection is closed: closing
 /// at once would reset it and could take the refusal along before it is read.
 pub const LINGER: Duration = Duration::from_secs(2);
+/// Largest request body on the administrator's socket, bytes: a declaration of a few thousand
+/// workspaces, applied in one piece. Only root and the server's own user get there.
+pub const ADMIN_BODY_BYTES: usize = 16 * 1024 * 1024;

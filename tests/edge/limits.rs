@@ -266,6 +266,7 @@ fn without_descriptors() {
     }
     let rig = Rig::plain();
     assert_eq!(rig.ask(GET).status, 200);
+    eventually("all private connections are made", || rig.desk.trials() == Plan::default().connections);
     // Opened while that is possible.
     let stat = std::fs::File::open("/proc/self/stat").unwrap();
     obey(|word| match word {
