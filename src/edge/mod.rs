@@ -9,9 +9,10 @@
 //! | `listener` | accepting, limits of connections, the administrator's socket |
 //! | `event_loop` | one loop: readiness, mail, time |
 //! | `conn` | one connection: head → body → waiting → answer → next, or a stream |
+//! | `exchange` | its requests and answers |
 //! | `driven` | a stream's turn: bytes, mail and time in, bytes out |
 //! | `transport`, `tls` | bytes in and out, encrypted or not |
-//! | `relay` | the private connections to the workers |
+//! | `relay`, `upstream` | the private connections to the workers |
 //! | `request`, `answer` | what is written to workers and to clients |
 //! | `door`, `forwarded` | body limit of a route; who the client is behind a proxy |
 //! | `budget`, `counters`, `slab`, `timers` | what their names say |
@@ -23,6 +24,7 @@ mod counters;
 mod door;
 mod driven;
 mod event_loop;
+mod exchange;
 mod forwarded;
 mod listener;
 mod relay;
@@ -31,6 +33,7 @@ mod slab;
 mod timers;
 pub mod tls;
 mod transport;
+mod upstream;
 
 use std::io;
 use std::path::PathBuf;
@@ -86,6 +89,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Largest body of agent logs, bytes.
     pub logs_body_bytes: usize,
+    /// Largest body on the administrator's socket, bytes.
+    pub admin_body_bytes: usize,
     /// Time for a whole request body.
     pub body_deadline: Duration,
     /// Time for which a connection may do nothing.
@@ -114,6 +119,7 @@ impl Default for Limits {
             head_deadline: limits::HEAD_DEADLINE,
             body_bytes: limits::BODY_BYTES,
             logs_body_bytes: limits::LOGS_BODY_BYTES,
+            admin_body_bytes: limits::ADMIN_BODY_BYTES,
             body_deadline: limits::BODY_DEADLINE,
             idle: limits::IDLE,
             write_stall: limits::WRITE_STALL,
@@ -154,8 +160,14 @@ pub struct Edge {
 }
 
 /// Starts the loops. The workers may start to listen later.
-pub fn start(config: Config) -> io::Result<Edge> {
+pub fn start(mut config: Config) -> io::Result<Edge> {
     let loops = config.loops.max(1);
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let room = connections_in(files, config.upstream_connections);
+    if room < config.limits.connections {
+        log::warn!("the limit of open files leaves room for {room} connections only");
+        config.limits.connections = room;
+    }
     let budget = Budget::new(config.limits.body_memory);
     let shared = Arc::new(Shared {
         limits: config.limits,
@@ -223,10 +235,36 @@ impl Edge {
     }
 }
 
+/// File descriptors kept back from clients: the store, logs, children, and what else opens files.
+const OTHER_FILES: usize = 128;
+/// File descriptors of a private connection: one here and two at tiny_http.
+const UPSTREAM_FILES: usize = 3;
+
+/// How many connections a process with so many file descriptors can take without running out of them
+/// elsewhere, where that would hurt more than a refused client.
+fn connections_in(files: Option<u64>, upstream_connections: usize) -> usize {
+    let Some(files) = files else { return usize::MAX };
+    let files = usize::try_from(files).unwrap_or(usize::MAX);
+    let kept = OTHER_FILES + UPSTREAM_FILES * upstream_connections;
+    files.saturating_sub(kept).max(files / 4)
+}
+
 impl Drop for Edge {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             self.stop(Duration::ZERO);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_file_descriptors_to_others() {
+        assert_eq!(connections_in(None, 16), usize::MAX);
+        assert_eq!(connections_in(Some(1024), 16), 1024 - 128 - 48);
+        assert_eq!(connections_in(Some(100), 16), 25);
     }
 }

@@ -10,7 +10,8 @@
 //! not end there, so a connection that does not answer in time is dropped and made again.
 
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -20,16 +21,17 @@ use uuid::Uuid;
 
 use super::budget::{Budget, Held};
 use super::slab::other_token;
+use super::transport::retry;
+use super::upstream::{Body, State, Upstream};
 use crate::ops::mail::ConnId;
-use crate::wire::chunked::Decoder;
-use crate::wire::http::{Framing, parse_response_head};
 
 /// Time for the answer to the trial request. Workers may all be busy, so not too short.
 const TRIAL: Duration = Duration::from_secs(2);
 /// Pause before a private connection is made again.
 const RETRY: Duration = Duration::from_millis(20);
-/// Largest head of a worker's answer, bytes; ours, so this only catches a fault.
-const ANSWER_HEAD_BYTES: usize = 256 * 1024;
+/// File descriptors that must be free before a private connection is made: one here, two at tiny_http,
+/// and some for those who open files at the same moment.
+const SPARE_FILES: usize = 8;
 
 /// A request on its way to a worker.
 pub(super) struct Request {
@@ -57,37 +59,6 @@ pub(super) enum Outcome {
     Died,
     /// There was no memory for the answer.
     Overload,
-}
-
-enum State {
-    Down { retry: Instant },
-    Trial { until: Instant },
-    Idle,
-    Busy { conn: ConnId, id: Uuid, head_only: bool },
-}
-
-enum Body {
-    /// The head is not complete yet.
-    Unknown,
-    Length(u64),
-    Chunked(Box<Decoder>, Vec<u8>),
-}
-
-struct Upstream {
-    socket: Option<UnixStream>,
-    state: State,
-    output: Vec<u8>,
-    /// A large body, written after `output` without having been copied behind it.
-    second: Vec<u8>,
-    written: usize,
-    waits_to_write: bool,
-    input: Vec<u8>,
-    head: usize,
-    body: Body,
-    keep_alive: bool,
-    held: Held,
-    /// The answer came before the request was written.
-    answered: bool,
 }
 
 /// The pool of one loop.
@@ -215,7 +186,10 @@ impl Relay {
 
     fn connect(&mut self, index: usize, now: Instant) {
         let token = other_token(self.first_token + index);
-        let made = UnixStream::connect(&self.path).and_then(|mut socket| {
+        // tiny_http's accepting thread ends for good when it finds no file descriptor (0.12, lib.rs and
+        // util/refined_tcp_stream.rs), so it is not made to accept unless there are some.
+        let spare: Result<Vec<File>, _> = (0..SPARE_FILES).map(|_| File::open("/dev/null")).collect();
+        let made = spare.and_then(|_| UnixStream::connect(&self.path)).and_then(|mut socket| {
             // Readable only: a Unix socket would report each read of the other side as writable.
             self.registry.register(&mut socket, token, Interest::READABLE)?;
             Ok(socket)
@@ -289,7 +263,7 @@ impl Relay {
         loop {
             let Some(upstream) = self.upstreams.get_mut(index) else { return };
             let Some(socket) = upstream.socket.as_mut() else { return };
-            let got = match super::transport::retry(|| socket.read(&mut self.scratch)) {
+            let got = match retry(|| socket.read(&mut self.scratch)) {
                 Ok(got) => got,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => 0,
@@ -378,87 +352,4 @@ impl Relay {
         upstream.answered = false;
         self.note_due(now + RETRY);
     }
-}
-
-impl Upstream {
-    /// Writes what the socket takes. Afterwards `output` is empty if and only if all was written.
-    fn write(&mut self) -> io::Result<()> {
-        let Some(socket) = self.socket.as_mut() else { return Ok(()) };
-        while !self.output.is_empty() {
-            let first = self.output.get(self.written..).unwrap_or_default();
-            let second = self.second.get(self.written.saturating_sub(self.output.len())..).unwrap_or_default();
-            let parts = [io::IoSlice::new(first), io::IoSlice::new(second)];
-            let result = super::transport::retry(|| match (first.is_empty(), second.is_empty()) {
-                (false, true) => socket.write(first),
-                (true, _) => socket.write(second),
-                (false, false) => socket.write_vectored(&parts),
-            });
-            match result {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(taken) => self.written += taken,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            if self.written >= self.output.len() + self.second.len() {
-                self.output = Vec::new();
-                self.second = Vec::new();
-                self.written = 0;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes bytes of an answer; says whether it is complete.
-    fn take(&mut self, bytes: &[u8]) -> Result<bool, Outcome> {
-        let head_only = match self.state {
-            State::Busy { head_only, .. } if !self.answered => head_only,
-            State::Trial { .. } => false,
-            // Nobody asked.
-            _ => return Err(Outcome::Died),
-        };
-        if let Body::Chunked(decoder, body) = &mut self.body {
-            let used = decoder.decode(bytes, body).map_err(|_| Outcome::Died)?;
-            if !self.held.cover(self.head + body.len()) {
-                return Err(Outcome::Overload);
-            }
-            return whole(decoder.is_done(), used == bytes.len());
-        }
-        self.input.extend_from_slice(bytes);
-        if !self.held.cover(self.input.len()) {
-            return Err(Outcome::Overload);
-        }
-        if let Body::Unknown = self.body {
-            let Some(head) = parse_response_head(&self.input).map_err(|_| Outcome::Died)? else {
-                return if self.input.len() > ANSWER_HEAD_BYTES { Err(Outcome::Died) } else { Ok(false) };
-            };
-            self.head = head.size;
-            self.keep_alive = head.keep_alive;
-            let no_body = head_only || matches!(head.status, 204 | 304);
-            match head.framing {
-                _ if no_body => self.body = Body::Length(0),
-                Framing::Length(length) => self.body = Body::Length(length),
-                // An answer that ends with the connection cannot be told from one cut short.
-                Framing::None => return Err(Outcome::Died),
-                Framing::Chunked => {
-                    let mut decoder = Box::new(Decoder::new(u64::MAX));
-                    let mut body = Vec::new();
-                    let start = self.input.get(self.head..).unwrap_or_default();
-                    let used = decoder.decode(start, &mut body).map_err(|_| Outcome::Died)?;
-                    let complete = used == start.len();
-                    self.input.truncate(self.head);
-                    let done = decoder.is_done();
-                    self.body = Body::Chunked(decoder, body);
-                    return whole(done, complete);
-                }
-            }
-        }
-        let Body::Length(length) = self.body else { return Ok(false) };
-        let have = u64::try_from(self.input.len().saturating_sub(self.head)).unwrap_or(u64::MAX);
-        if have > length { Err(Outcome::Died) } else { Ok(have == length) }
-    }
-}
-
-/// A complete answer is followed by nothing: there was one request.
-fn whole(done: bool, all_used: bool) -> Result<bool, Outcome> {
-    if all_used { Ok(done) } else { Err(Outcome::Died) }
 }

@@ -152,7 +152,7 @@ fn connections_are_limited_in_all() {
         assert_eq!(client.answer().status, 200);
     }
     rig.client().expect_end();
-    assert_eq!(rig.counters().refused(Reason::Connections), 1);
+    eventually("it is counted", || rig.counters().refused(Reason::Connections) == 1);
     drop(clients);
     eventually("there is room", || rig.counters().open == 0);
     assert_eq!(rig.ask(GET).status, 200);
@@ -185,7 +185,7 @@ fn connections_are_limited_by_address_but_not_from_here_nor_from_proxies() {
     one.send(GET);
     assert_eq!(one.answer().status, 200);
     connect(&rig).expect_end();
-    assert_eq!(rig.counters().refused(Reason::Address), 1);
+    eventually("it is counted", || rig.counters().refused(Reason::Address) == 1);
     drop(two);
     eventually("one is gone", || rig.counters().open == 6);
     let mut again = connect(&rig);
@@ -266,6 +266,7 @@ fn without_descriptors() {
     }
     let rig = Rig::plain();
     assert_eq!(rig.ask(GET).status, 200);
+    eventually("all private connections are made", || rig.desk.trials() == Plan::default().connections);
     // Opened while that is possible.
     let stat = std::fs::File::open("/proc/self/stat").unwrap();
     obey(|word| match word {

@@ -47,6 +47,7 @@ pub(super) struct Desk {
     open: Mutex<bool>,
     opened: Condvar,
     at_gate: Mutex<usize>,
+    trials: Mutex<usize>,
     make_stream: Mutex<Option<MakeStream>>,
 }
 
@@ -62,6 +63,11 @@ impl Desk {
 
     pub(super) fn at_gate(&self) -> usize {
         *self.at_gate.lock().unwrap()
+    }
+
+    /// How many private connections have passed their trial.
+    pub(super) fn trials(&self) -> usize {
+        *self.trials.lock().unwrap()
     }
 
     fn wait_at_gate(&self) {
@@ -196,6 +202,7 @@ fn serve(mut request: tiny_http::Request, desk: &Desk, arrivals: &Arrivals) {
     request.as_reader().read_to_end(&mut body).unwrap();
     if is_trial {
         let _ = request.respond(Response::empty(200));
+        *desk.trials.lock().unwrap() += 1;
         return;
     }
     let headers: Vec<(String, String)> =
