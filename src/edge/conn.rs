@@ -425,7 +425,10 @@ impl Conn {
             answer::empty(&shared.version, id, asked, &mut out);
             return self.answer_with(out, asked, cx).map(Ok);
         }
-        let limit = door::body_limit(head.method, head.target, limits);
+        let limit = match &self.peer {
+            Peer::Client(_) => door::body_limit(head.method, head.target, limits),
+            Peer::Operator(_) => limits.admin_body_bytes,
+        };
         let rest = match head.framing {
             Framing::None => Rest::Length(0),
             Framing::Length(length) => match usize::try_from(length).ok().filter(|length| *length <= limit) {

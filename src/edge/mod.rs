@@ -86,6 +86,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Largest body of agent logs, bytes.
     pub logs_body_bytes: usize,
+    /// Largest body on the administrator's socket, bytes.
+    pub admin_body_bytes: usize,
     /// Time for a whole request body.
     pub body_deadline: Duration,
     /// Time for which a connection may do nothing.
@@ -114,6 +116,7 @@ impl Default for Limits {
             head_deadline: limits::HEAD_DEADLINE,
             body_bytes: limits::BODY_BYTES,
             logs_body_bytes: limits::LOGS_BODY_BYTES,
+            admin_body_bytes: limits::ADMIN_BODY_BYTES,
             body_deadline: limits::BODY_DEADLINE,
             idle: limits::IDLE,
             write_stall: limits::WRITE_STALL,

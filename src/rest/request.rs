@@ -68,14 +68,16 @@ pub(super) fn body_of(service: &Service, request: &mut tiny_http::Request) -> Re
     if !is_known(service, request) {
         return Err(Unusable::Stranger);
     }
+    let by_operator = request.headers().iter().any(|header| header.field.equiv(OPERATOR));
+    let limit = if by_operator { limits::ADMIN_BODY_BYTES } else { limits::LOGS_BODY_BYTES };
     let length = request.body_length().unwrap_or(0);
-    if length > limits::LOGS_BODY_BYTES {
+    if length > limit {
         return Err(Unusable::TooLarge);
     }
     let mut body = Vec::with_capacity(length);
-    let most = u64::try_from(limits::LOGS_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     request.as_reader().take(most).read_to_end(&mut body).map_err(Unusable::Cut)?;
-    if body.len() > limits::LOGS_BODY_BYTES { Err(Unusable::TooLarge) } else { Ok(body) }
+    if body.len() > limit { Err(Unusable::TooLarge) } else { Ok(body) }
 }
 
 impl<'a> Call<'a> {
