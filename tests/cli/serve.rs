@@ -201,7 +201,7 @@ fn tells_the_service_manager() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     let null = std::process::Stdio::null;
     let mut child = command.stdout(null()).stderr(null()).spawn().unwrap();
-    let mut told = || {
+    let told = || {
         let mut buffer = [0_u8; 512];
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).trim().to_owned()

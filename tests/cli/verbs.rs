@@ -93,7 +93,7 @@ fn takes_passwords_from_standard_input_only() {
     assert_eq!(with, [true, true, false]);
     assert!(rig.run_with_input("user password alice --password-stdin", "short\n").refused(1).contains("8 characters"));
     assert!(rig.run_with_input("user password alice --password-stdin", "\n").refused(1).contains("no password"));
-    assert_eq!(rig.run("user password alice correct-horse").refused(2).lines().count() > 0, true);
+    rig.run("user password alice correct-horse").refused(2);
     let raw = std::fs::read(rig.path("moorline.db")).unwrap();
     assert!(!raw.windows(7).any(|bytes| bytes == b"correct"));
 }
