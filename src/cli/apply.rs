@@ -13,6 +13,9 @@ use crate::config::limits;
 use crate::domain::admin::Command;
 use crate::domain::declare::{self, Format};
 
+/// Lines about what stays although it is not declared; a file may be about a part of the fleet only.
+const KEPT_SHOWN: usize = 20;
+
 pub(super) fn run(context: &Context, arguments: &Apply) -> Result<Said, Failure> {
     let path = &arguments.declaration;
     let name = path.display().to_string();
@@ -55,10 +58,14 @@ fn say(context: &Context, value: &Value, dry_run: bool, online: bool) -> String 
         said.push_str(&format!("{action:<7} {kind:<10} {}{fields}\n", text(change, "name")));
         agent_updated |= action == "update" && kind == "agent";
     }
-    for kept in items(value, "kept") {
+    let all_kept = items(value, "kept");
+    for kept in all_kept.iter().take(KEPT_SHOWN) {
         let line =
             format!("{:<7} {:<10} {} ({})\n", "keep", text(kept, "kind"), text(kept, "name"), text(kept, "reason"));
         said.push_str(&line);
+    }
+    if let Some(more) = all_kept.len().checked_sub(KEPT_SHOWN).filter(|more| *more > 0) {
+        said.push_str(&format!("keep    {more} more\n"));
     }
     said.push_str(&match (changes.len(), dry_run) {
         (0, _) => "Everything is as declared; nothing was changed.\n".to_owned(),

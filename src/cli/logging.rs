@@ -21,8 +21,8 @@ pub(super) fn start(loaded: &Loaded) {
         }
     }
     match loaded.log_format {
-        LogFormat::Plain => builder.format(|out, record| plain(out, record)),
-        LogFormat::Json => builder.format(|out, record| as_json(out, record)),
+        LogFormat::Plain => builder.format(plain),
+        LogFormat::Json => builder.format(as_json),
     };
     // Fails only if a logger is set already, which only a test could have done.
     let _ = builder.try_init();

@@ -15,6 +15,10 @@ pub const DEFAULT_CONFIG: &str = "moorline.toml";
 /// Names the configuration file in place of `--config`.
 pub const CONFIG_VARIABLE: &str = "MOORLINE_CONFIG";
 
+/// Beginnings of variables (behind `MOORLINE_`) that steer tests and benchmarks, whose servers inherit
+/// them.
+const NOT_SETTINGS: &[&str] = &["bench_", "bin", "crash_", "interop_", "regenerate", "skip_", "test_"];
+
 /// A value as it was written, and where.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Raw {
@@ -111,18 +115,20 @@ impl Sources<'_> {
     fn refuse_unknown_variables(&self, problems: &mut Vec<String>) {
         let mut known: Vec<&str> = SETTINGS.iter().map(|setting| setting.variable).collect();
         known.push(CONFIG_VARIABLE);
+        let words: Vec<String> = known.iter().map(|name| word(name)).collect();
         for name in &self.variables {
-            // Those of the test suite are not settings.
-            if known.contains(&name.as_str())
-                || name.starts_with("MOORLINE_SKIP_")
-                || name.starts_with("MOORLINE_TEST_")
-            {
+            let own = word(name);
+            if known.contains(&name.as_str()) || NOT_SETTINGS.iter().any(|prefix| own.starts_with(prefix)) {
                 continue;
             }
-            let lower: Vec<String> = known.iter().map(|name| name.to_lowercase()).collect();
-            let hint = super::nearest(&name.to_lowercase(), lower.iter().map(String::as_str))
-                .map_or_else(String::new, |near| format!(" Did you mean {}?", near.to_uppercase()));
+            let hint = super::nearest(&own, words.iter().map(String::as_str))
+                .map_or_else(String::new, |near| format!(" Did you mean MOORLINE_{}?", near.to_uppercase()));
             problems.push(format!("The environment variable {name} is not a setting.{hint}"));
         }
     }
+}
+
+/// What distinguishes a variable's name.
+fn word(name: &str) -> String {
+    name.trim_start_matches("MOORLINE_").to_lowercase()
 }

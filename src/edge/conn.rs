@@ -201,9 +201,6 @@ impl Conn {
                 if self.drive(cx, |stream, out| stream.shutdown(now, out)).is_err() {
                     return Fate::Gone;
                 }
-                if let State::Stream(driven) = &mut self.state {
-                    driven.finish = true;
-                }
             }
             _ => {}
         }

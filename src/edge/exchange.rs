@@ -256,9 +256,6 @@ impl Conn {
         self.drive(cx, |stream, out| stream.open(now, address, out))?;
         if cx.stopping {
             self.drive(cx, |stream, out| stream.shutdown(now, out))?;
-            if let State::Stream(driven) = &mut self.state {
-                driven.finish = true;
-            }
         }
         let early = std::mem::take(&mut self.input);
         if early.is_empty() { Ok(()) } else { self.drive(cx, |stream, out| stream.receive(now, &early, out)) }

@@ -146,7 +146,7 @@ fn each<T>(
         check(item, &mut wrong);
         found.extend(wrong.into_iter().map(|(field, why)| (format!("{list}[{index}].{field}"), why)));
         if let Some(first) = seen.insert(key(item), index) {
-            let why = format!("`{}` is the {key_name} of {list}[{first}] already", key(item));
+            let why = format!("`{}` is the {key_name} of number {} in this list already", key(item), first + 1);
             found.push((format!("{list}[{index}].{key_name}"), why));
         }
     }
