@@ -22,7 +22,8 @@ fn write_lines(address: &str, token: &str, first: u64, stop: &AtomicBool) -> Vec
     let mut client = client.with_token(token);
     let mut number = first;
     while !stop.load(Ordering::Relaxed) {
-        let body = json!({"logs": [{"created_at": "2025-01-01T00:00:00Z", "level": "info", "output": format!("n{number}")}]});
+        let body =
+            json!({"logs": [{"created_at": "2025-01-01T00:00:00Z", "level": "info", "output": format!("n{number}")}]});
         match client.request("PATCH", "/api/v2/workspaceagents/me/logs", Some(&body)) {
             Ok(answer) if answer.status == 200 => acknowledged.push(number),
             // The connection died with the server: this line may or may not be there.

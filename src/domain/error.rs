@@ -100,9 +100,7 @@ impl From<store::Error> for Error {
             | store::Error::NoReader
             | store::Error::Busy
             | store::Error::TooSlow
-            | store::Error::Closed => {
-                Error::new(Fault::Overloaded, "The server is overloaded or stopping; try again.")
-            }
+            | store::Error::Closed => Error::new(Fault::Overloaded, "The server is overloaded or stopping; try again."),
             other => {
                 log::error!("store: {other}");
                 Error::new(Fault::Internal, "The store failed.").detail(other.to_string())

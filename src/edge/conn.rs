@@ -198,7 +198,8 @@ impl Conn {
             }
             State::Head { begun: false, .. } => self.close_when_written(),
             State::Stream(_) => {
-                if self.drive(cx, |stream, out| stream.shutdown(now, out)).is_err() {
+                let told = self.drive(cx, |stream, out| stream.shutdown(now, out));
+                if told.is_err() {
                     return Fate::Gone;
                 }
             }

@@ -83,7 +83,7 @@ impl Fleet {
     }
 
     /// Waits for the end and gives the result.
-    fn result(mut self) -> Value {
+    fn result(self) -> Value {
         std::thread::spawn(move || self.stderr.lines().for_each(drop));
         let output = self.child.wait_with_output().unwrap();
         serde_json::from_slice(&output.stdout).unwrap()
@@ -98,7 +98,11 @@ pub fn run() {
     let each = (process::pss_kib(server.pid()) - before) as f64 / AGENTS as f64;
     fleet.drop_all();
     let result = fleet.result();
-    println!("agents  {AGENTS} connect       {:>8.2} s, {} failures", result["seconds_until_all_connected"].as_f64().unwrap(), result["failures"]);
+    println!(
+        "agents  {AGENTS} connect       {:>8.2} s, {} failures",
+        result["seconds_until_all_connected"].as_f64().unwrap(),
+        result["failures"]
+    );
     println!("agents  {AGENTS} dropped, back {:>8.2} s", result["recoveries"][0]["seconds"].as_f64().unwrap());
     println!("agents  memory each       {each:>8.1} KiB PSS");
 

@@ -23,9 +23,8 @@ impl Bare {
     fn start(body: &'static str) -> Bare {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("up");
-        let http = std::sync::Arc::new(
-            tiny_http::Server::from_listener(UnixListener::bind(&path).unwrap(), None).unwrap(),
-        );
+        let http =
+            std::sync::Arc::new(tiny_http::Server::from_listener(UnixListener::bind(&path).unwrap(), None).unwrap());
         for _ in 0..8 {
             let http = std::sync::Arc::clone(&http);
             std::thread::spawn(move || {

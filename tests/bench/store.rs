@@ -31,10 +31,11 @@ pub fn run() {
 
 fn one_by_one(file: &std::path::Path) -> f64 {
     let conn = rusqlite::Connection::open(file).unwrap();
-    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (v INTEGER) STRICT;").unwrap();
+    conn.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (v INTEGER) STRICT;")
+        .unwrap();
     let (begun, mut count) = (Instant::now(), 0_u64);
     while begun.elapsed() < TIME {
-        conn.prepare_cached("INSERT INTO t VALUES (?)").unwrap().execute([count as i64]).unwrap();
+        conn.prepare_cached("INSERT INTO t VALUES (?)").unwrap().execute([count.cast_signed()]).unwrap();
         count += 1;
     }
     count as f64 / begun.elapsed().as_secs_f64()

@@ -82,6 +82,7 @@ impl Server {
     }
 
     /// The server's process id.
+    #[allow(dead_code, reason = "for the benchmarks")]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("running").id()
     }
