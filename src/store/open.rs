@@ -187,6 +187,8 @@ fn connect(file: &Path) -> Result<Connection, String> {
 fn configure(conn: &Connection) -> rusqlite::Result<String> {
     // Closing must not move the log into a file that we come to refuse.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // As for readers: statements are not prepared anew when a value is bound.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     conn.busy_timeout(BUSY_WAIT)?;
     conn.execute_batch(
         // FULL: acknowledged means that it survives a power cut. The log is kept near 4 MiB by SQLite
