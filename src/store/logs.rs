@@ -1,6 +1,6 @@
 //! Tables `agent_log_sources` and `agent_logs`.
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Statement};
 
 use super::columns::words;
 use crate::model::{AgentId, LogSourceId, Timestamp};
@@ -114,6 +114,10 @@ pub fn set_overflowed(conn: &Connection, agent: AgentId) -> rusqlite::Result<()>
     Ok(())
 }
 
+/// Lines per statement: what a statement costs once (the sequence of ids among it) is three times what
+/// a line costs.
+const CHUNK: usize = 25;
+
 /// Adds a batch of lines, all at one instant, and `bytes` to the agent's sum.
 pub fn insert(
     conn: &Connection,
@@ -123,14 +127,47 @@ pub fn insert(
     batch: &[(Level, String)],
     bytes: i64,
 ) -> rusqlite::Result<()> {
-    let mut insert = conn.prepare_cached(
-        "INSERT INTO agent_logs (agent_id, source_id, created_at, level, output) VALUES (?, ?, ?, ?, ?)",
-    )?;
-    for (level, output) in batch {
-        insert.execute((agent, source, at, level, output))?;
+    let (chunks, rest) = batch.as_chunks::<CHUNK>();
+    if !chunks.is_empty() {
+        let mut insert = conn.prepare_cached(&insert_of(CHUNK))?;
+        for chunk in chunks {
+            insert_rows(&mut insert, agent, source, at, chunk)?;
+        }
+    }
+    if !rest.is_empty() {
+        let mut insert = conn.prepare_cached(&insert_of(1))?;
+        for line in rest.chunks(1) {
+            insert_rows(&mut insert, agent, source, at, line)?;
+        }
     }
     conn.prepare_cached("UPDATE agents SET logs_length = logs_length + ? WHERE id = ?")?.execute((bytes, agent))?;
     Ok(())
+}
+
+fn insert_of(rows: usize) -> String {
+    let mut sql = String::from("INSERT INTO agent_logs (agent_id, source_id, created_at, level, output) VALUES ");
+    for row in 0..rows {
+        let comma = if row == 0 { "" } else { ", " };
+        sql.push_str(&format!("{comma}(?1, ?2, ?3, ?{}, ?{})", 4 + 2 * row, 5 + 2 * row));
+    }
+    sql
+}
+
+fn insert_rows(
+    insert: &mut Statement<'_>,
+    agent: AgentId,
+    source: LogSourceId,
+    at: Timestamp,
+    lines: &[(Level, String)],
+) -> rusqlite::Result<()> {
+    insert.raw_bind_parameter(1, agent)?;
+    insert.raw_bind_parameter(2, source)?;
+    insert.raw_bind_parameter(3, at)?;
+    for (row, (level, output)) in lines.iter().enumerate() {
+        insert.raw_bind_parameter(4 + 2 * row, level)?;
+        insert.raw_bind_parameter(5 + 2 * row, output)?;
+    }
+    insert.raw_execute().map(drop)
 }
 
 /// When retention last removed lines of an agent; `None`: never, so that an empty log was always empty.
