@@ -155,7 +155,7 @@ impl Relay {
         }
         for index in 0..self.upstreams.len() {
             match self.upstreams.get(index).map(|upstream| &upstream.state) {
-                Some(State::Down { retry }) if *retry <= now => self.connect(index, now),
+                Some(State::Down { retry }) if *retry <= now && !self.is_trying() => self.connect(index, now),
                 Some(State::Trial { until }) if *until <= now => {
                     log::warn!("a private connection to the workers did not answer and is made again");
                     self.reset(index, now);
@@ -163,15 +163,23 @@ impl Relay {
                 _ => {}
             }
         }
+        let is_trying = self.is_trying();
         self.due = self
             .upstreams
             .iter()
             .filter_map(|upstream| match upstream.state {
-                State::Down { retry } => Some(retry),
+                State::Down { retry } if !is_trying => Some(retry),
                 State::Trial { until } => Some(until),
                 _ => None,
             })
             .min();
+    }
+
+    /// Whether a connection waits for its first answer. There is one such at a time: tiny_http gives a
+    /// burst of connections to fewer threads than there are and leaves the rest waiting
+    /// (0.12, util/task_pool.rs counts a thread as free until it has woken up).
+    fn is_trying(&self) -> bool {
+        self.upstreams.iter().any(|upstream| matches!(upstream.state, State::Trial { .. }))
     }
 
     /// The socket of connection `index` has changed.
@@ -324,6 +332,9 @@ impl Relay {
 
     /// Gives a connection its next request.
     fn release(&mut self, index: usize, now: Instant) {
+        if self.upstreams.get(index).is_some_and(|upstream| matches!(upstream.state, State::Trial { .. })) {
+            self.note_due(now); // the next one's turn
+        }
         if let Some(request) = self.queue.pop_front() {
             return self.start(index, request, now);
         }

@@ -92,7 +92,8 @@ impl Running {
             secret,
             trusted_proxies: settings.trusted_proxies.clone(),
             loops: settings.loops,
-            upstream_connections: settings.http_threads,
+            // Twice as many, so that a worker that is done finds its next request read already.
+            upstream_connections: 2 * settings.http_threads,
             arrivals,
             version_header: rest::VERSION.into(),
             limits: edge::Limits::default(),
