@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
         "--http-threads",
         "MOORLINE_HTTP_THREADS",
         Kind::Number(1, 256),
-        "8",
+        "16",
         "Workers for plain requests.",
     ),
     setting(

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -23,6 +24,12 @@ pub struct Metrics {
     pub agent_reports_dropped: Counter,
     /// One-way streams (logs, metadata, relay map, reinit) open at present.
     pub watchers: Gauge,
+    /// Public connections open, as the edge last said.
+    pub connections: Gauge,
+    /// Public connections accepted since the start, as the edge last said.
+    pub connections_accepted: Gauge,
+    /// What the edge has refused or ended since the start, by reason.
+    pub refused: Family<[(&'static str, &'static str); 1], Gauge>,
 }
 
 impl Metrics {
@@ -51,6 +58,16 @@ impl Metrics {
         );
         let watchers = Gauge::default();
         registry.register("watchers", "One-way streams open", watchers.clone());
+        let connections = Gauge::default();
+        registry.register("connections", "Public connections open", connections.clone());
+        let connections_accepted = Gauge::default();
+        registry.register(
+            "connections_accepted",
+            "Public connections accepted since the start",
+            connections_accepted.clone(),
+        );
+        let refused = Family::default();
+        registry.register("refused", "Refused or ended by the edge since the start", refused.clone());
         Metrics {
             registry: Mutex::new(registry),
             requests,
@@ -60,6 +77,9 @@ impl Metrics {
             agent_calls_delayed,
             agent_reports_dropped,
             watchers,
+            connections,
+            connections_accepted,
+            refused,
         }
     }
 

@@ -326,3 +326,18 @@ pub fn rename(conn: &Connection, id: AgentId, name: &str, at: Timestamp) -> rusq
     conn.prepare_cached("UPDATE agents SET name = ?, updated_at = ? WHERE id = ?")?.execute((name, at, id))?;
     Ok(())
 }
+
+/// Agents whose last connection has no end.
+pub fn dangling(conn: &Connection) -> rusqlite::Result<Vec<AgentId>> {
+    conn.prepare_cached(
+        "SELECT id FROM agents WHERE last_connected_at IS NOT NULL AND disconnected_at IS NULL AND deleted_at IS NULL",
+    )?
+    .query_map([], |row| row.get(0))?
+    .collect()
+}
+
+/// Ends the last connection at the last sign of life that is known.
+pub fn settle(conn: &Connection, id: AgentId) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET disconnected_at = last_connected_at WHERE id = ?")?.execute([id])?;
+    Ok(())
+}

@@ -16,7 +16,7 @@ use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
 use crate::ops::metrics::Metrics;
 use crate::rest::{self, Rest};
-use crate::store::{Keeper, Options, Store};
+use crate::store::{self, Keeper, Options, Store, agents};
 use crate::streams::Arrivals;
 use crate::tailnet::nodes::Nodes;
 
@@ -104,6 +104,39 @@ impl Running {
             "serving"
         );
         Ok(Running { app, edge, rest, keeper, workers, metrics, url, sockets })
+    }
+
+    /// Copies what the edge has counted to where scrapers look.
+    pub(super) fn count(&self) {
+        let counters = self.edge.counters();
+        let metrics = &self.app.metrics;
+        metrics.connections.set(i64::try_from(counters.open).unwrap_or(i64::MAX));
+        metrics.connections_accepted.set(i64::try_from(counters.accepted).unwrap_or(i64::MAX));
+        for reason in edge::Reason::ALL {
+            let count = i64::try_from(counters.refused(reason)).unwrap_or(i64::MAX);
+            metrics.refused.get_or_create(&[("reason", reason.name())]).set(count);
+        }
+    }
+
+    /// Agents that were connected when the server was killed and have not come back are written down as
+    /// gone, so that retention finds them.
+    pub(super) fn settle_absent(&self) {
+        let presence = self.app.presence.clone();
+        let settled = self.app.store.write(move |write| {
+            let mut count = 0;
+            for agent in agents::dangling(write)? {
+                if presence.of(agent).is_none() {
+                    agents::settle(write, agent)?;
+                    count += 1;
+                }
+            }
+            Ok::<_, store::Error>(count)
+        });
+        match settled {
+            Ok(0) => {}
+            Ok(count) => log::info!(count = count; "agents have not come back since the last stop"),
+            Err(error) => log::warn!("agents that have not come back cannot be written down: {error}"),
+        }
     }
 
     /// Where it listens.

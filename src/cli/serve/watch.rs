@@ -14,6 +14,11 @@ use crate::cli::Failure;
 
 /// Time between two looks at the certificate files.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
+/// Time between two looks at what the edge has counted.
+const COUNT: Duration = Duration::from_secs(5);
+/// After a start, agents get this long to come back before they are written down as gone: twice the
+/// time after which a silent one counts as gone, and longer than their longest pause between two tries.
+const RETURN: Duration = Duration::from_secs(60);
 /// Signals that wait to be looked at.
 const EVENTS: usize = 8;
 
@@ -47,12 +52,11 @@ pub(super) fn until_stopped(events: &Receiver<i32>, running: &Running) {
     let mut seen = running.certificates().map(stamps);
     let mut next_pulse = pulse.map(|period| Instant::now() + period);
     let mut next_look = look.map(|period| Instant::now() + period);
+    let mut next_count = Instant::now() + COUNT;
+    let mut settle = Some(Instant::now() + RETURN);
     loop {
-        let wait = [next_pulse, next_look].into_iter().flatten().min();
-        let event = match wait {
-            Some(until) => events.recv_timeout(until.saturating_duration_since(Instant::now())),
-            None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
+        let until = [next_pulse, next_look].into_iter().flatten().fold(next_count, Instant::min);
+        let event = events.recv_timeout(until.saturating_duration_since(Instant::now()));
         match event {
             Ok(SIGHUP) => running.reload_tls(),
             Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
@@ -62,6 +66,14 @@ pub(super) fn until_stopped(events: &Receiver<i32>, running: &Running) {
         if next_pulse.is_some_and(|at| at <= now) {
             notify(&[NotifyState::Watchdog]);
             next_pulse = pulse.map(|period| now + period);
+        }
+        if next_count <= now {
+            running.count();
+            next_count = now + COUNT;
+        }
+        if settle.is_some_and(|at| at <= now) {
+            settle = None;
+            running.settle_absent();
         }
         if next_look.is_some_and(|at| at <= now) {
             let found = running.certificates().map(stamps);
