@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -197,10 +198,12 @@ func (a *agent) coordinate(ctx context.Context, conn *agentrpc.Conn, manifest *p
 // stay reports every ten seconds, if wanted, until the connection ends.
 func (a *agent) stay(ctx context.Context, conn *agentrpc.Conn, manifest *proto.Manifest) error {
 	var ticks <-chan time.Time
+	next := time.NewTimer(time.Hour)
+	defer next.Stop()
 	if a.fleet.ticks {
-		ticker := time.NewTicker(tickEvery)
-		defer ticker.Stop()
-		ticks = ticker.C
+		// Machines were not all started in the same second, so their reports are spread.
+		next.Reset(rand.N(tickEvery))
+		ticks = next.C
 	}
 	for {
 		select {
@@ -209,6 +212,7 @@ func (a *agent) stay(ctx context.Context, conn *agentrpc.Conn, manifest *proto.M
 		case <-conn.Closed():
 			return nil
 		case <-ticks:
+			next.Reset(tickEvery)
 			if err := a.report(ctx, conn, manifest); err != nil {
 				return err
 			}
