@@ -7,7 +7,7 @@
 //! acknowledged, their instants those of the last change; the agent collects all of them anew as soon
 //! as it is back.
 
-use super::{DROPPED, Reply, Session, cut, decode, write};
+use super::{DROPPED, Reply, Session, cut, decode, write_report};
 use crate::config::limits::{METADATA_KEYS_BYTES, METADATA_VALUE_BYTES};
 use crate::domain::Error;
 use crate::model::Timestamp;
@@ -50,7 +50,7 @@ pub(super) fn update(session: &Session, body: &[u8], reply: Reply) {
         }
         return reply(Ok(Vec::new()));
     }
-    write(session, reply, DROPPED, move |write| {
+    write_report(session, reply, DROPPED, move |write| {
         for Value { key, value, error } in changed {
             metadata::set_value(write, id, &key, &value, &error, now)?;
         }

@@ -113,17 +113,34 @@ fn write<M: Message>(
     shed: Option<Vec<u8>>,
     f: impl FnOnce(&Write<'_>) -> Result<M, Error> + Send + 'static,
 ) {
+    let done = answered(session, reply, shed);
+    session.app.store.write_then(move |write| f(write).map(|message| message.encode_to_vec()), done);
+}
+
+/// As [`write`], for what every agent reports again and again: its commit may wait for others.
+fn write_report<M: Message>(
+    session: &Session,
+    reply: Reply,
+    shed: Option<Vec<u8>>,
+    f: impl FnOnce(&Write<'_>) -> Result<M, Error> + Send + 'static,
+) {
+    let done = answered(session, reply, shed);
+    session.app.store.write_with_others(move |write| f(write).map(|message| message.encode_to_vec()), done);
+}
+
+fn answered(
+    session: &Session,
+    reply: Reply,
+    shed: Option<Vec<u8>>,
+) -> impl FnOnce(Result<Vec<u8>, Error>) + Send + use<> {
     let dropped = session.app.metrics.agent_reports_dropped.clone();
-    session.app.store.write_then(
-        move |write| f(write).map(|message| message.encode_to_vec()),
-        move |result: Result<Vec<u8>, Error>| match (result, shed) {
-            (Err(error), Some(shed)) if error.fault == Fault::StorageFull => {
-                dropped.inc();
-                reply(Ok(shed));
-            }
-            (result, _) => reply(result),
-        },
-    );
+    move |result| match (result, shed) {
+        (Err(error), Some(shed)) if error.fault == Fault::StorageFull => {
+            dropped.inc();
+            reply(Ok(shed));
+        }
+        (result, _) => reply(result),
+    }
 }
 
 /// The answer without any field, for a report that is dropped.

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{Reply, Session, decode, write};
+use super::{Reply, Session, decode, write_report};
 use crate::domain::Error;
 use crate::model::Timestamp;
 use crate::ops::hub::Topic;
@@ -35,7 +35,7 @@ pub(super) fn update(session: &Session, body: &[u8], reply: Reply) {
     let traffic = request.stats.as_ref().map(traffic).filter(|traffic| !traffic.is_idle());
     let Some(traffic) = traffic else { return reply(Ok(answer(session))) };
     let (id, workspace, interval) = (session.agent, session.workspace, interval(session));
-    write(session, reply, Some(answer(session)), move |write| {
+    write_report(session, reply, Some(answer(session)), move |write| {
         let now = Timestamp::now();
         stats::fold(write, id, now, &traffic)?;
         if traffic.connection_count > 0 {

@@ -125,7 +125,20 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.inner.writer.submit(Box::new(Closure { f: Some(f), result: None, done: Some(done) }));
+        self.inner.writer.submit(Box::new(Closure { f: Some(f), result: None, done: Some(done), is_patient: false }));
+    }
+
+    /// As [`Store::write_then`], for writes that come in numbers and are in no hurry: the commit may wait
+    /// some milliseconds for others to share it.
+    pub fn write_with_others<T, E>(
+        &self,
+        f: impl FnOnce(&Write<'_>) -> Result<T, E> + Send + 'static,
+        done: impl FnOnce(Result<T, E>) + Send + 'static,
+    ) where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.inner.writer.submit(Box::new(Closure { f: Some(f), result: None, done: Some(done), is_patient: true }));
     }
 
     /// Closes the store although other handles to it remain: writes that wait are done, running reads
@@ -174,6 +187,7 @@ where
     f: Option<F>,
     result: Option<Result<T, E>>,
     done: Option<D>,
+    is_patient: bool,
 }
 
 impl<F, T, E, D> Job for Closure<F, T, E, D>
@@ -189,6 +203,10 @@ where
         let keep = result.is_ok();
         self.result = Some(result);
         keep
+    }
+
+    fn is_patient(&self) -> bool {
+        self.is_patient
     }
 
     fn finish(mut self: Box<Self>, lost: Option<Error>) {

@@ -1,8 +1,8 @@
 //! The writer thread: the only connection that writes, with group commit.
 //!
 //! Writes that wait are run one after the other in one transaction, each in its own savepoint, and
-//! share one commit (one disk flush). A lone write does not wait for company: while the disk is busy
-//! with one group, the next one gathers by itself.
+//! share one commit (one disk flush). A lone write does not wait for company, unless it says that it may:
+//! while the disk is busy with one group, the next one gathers by itself.
 
 use std::cell::RefCell;
 use std::ops::Deref;
@@ -30,6 +30,10 @@ const GROUP_LIMIT: usize = 512;
 
 /// A group that has run for this long takes no more: bounds how long its first waits for its last.
 const GROUP_TIME: Duration = Duration::from_millis(20);
+
+/// How long a patient write waits for others to share its commit. A commit costs many times what a
+/// report of an agent does, and nobody looks at the answer to one.
+const COMPANY: Duration = Duration::from_millis(25);
 
 /// How long a write waits for another program (a backup tool, a shell) to release the file.
 pub(super) const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -78,6 +82,10 @@ pub(super) trait Job: Send {
     fn run(&mut self, write: &Write<'_>) -> bool;
     /// The group is committed (`None`) or lost.
     fn finish(self: Box<Self>, lost: Option<Error>);
+    /// Whether it may wait for company, for [`COMPANY`] at most.
+    fn is_patient(&self) -> bool {
+        false
+    }
 }
 
 /// A job, or `None`: stop when all before it are done.
@@ -169,7 +177,11 @@ fn run(mut conn: Connection, mut turn: Turn, receiver: &Receiver<Message>, hub: 
         };
         match message {
             Ok(Some(first)) => {
+                let until = first.is_patient().then(|| Instant::now() + COMPANY);
                 group.push(first);
+                if let Some(until) = until {
+                    turn.gather(receiver, &mut group, until);
+                }
                 let lost = turn.write(&conn, receiver, &mut group).err();
                 unsaved = true;
                 tell(&mut group, lost, &turn.topics, hub);
@@ -212,6 +224,26 @@ struct Turn {
 }
 
 impl Turn {
+    /// Waits for company until `until`, until somebody is in a hurry, or until the group is full.
+    fn gather(&mut self, receiver: &Receiver<Message>, group: &mut Vec<Box<dyn Job>>, until: Instant) {
+        while group.len() < GROUP_LIMIT {
+            match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Some(job)) => {
+                    let is_patient = job.is_patient();
+                    group.push(job);
+                    if !is_patient {
+                        return;
+                    }
+                }
+                Ok(None) => {
+                    self.stopping = true;
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Runs `group` and whatever joins it meanwhile in one transaction. `Err`: nothing of it was kept.
     fn write(
         &mut self,
