@@ -4,14 +4,13 @@ use std::collections::HashSet;
 
 use prost::Message;
 use ring::digest::{SHA256, digest};
-use uuid::Uuid;
 
 use super::{Reply, Session, cut, decode, write};
 use crate::config::limits::{REPORTED_TEXT_BYTES, SUB_AGENT_APPS, SUB_AGENTS};
 use crate::domain::{Error, Fault, tokens};
 use crate::model::{AgentId, AppId, Timestamp};
 use crate::ops::hub::Topic;
-use crate::store::agents::{self, Agent, Lifecycle};
+use crate::store::agents::{self, Agent};
 use crate::store::apps::{self, App, Health};
 use crate::store::audit::{self, Actor, Entry, Verdict};
 use crate::store::{Sealer, Write};
@@ -102,11 +101,8 @@ fn child(write: &Write<'_>, parent: AgentId, id: &[u8]) -> Result<Option<Agent>,
 }
 
 fn describe(sealer: &Sealer, child: &Agent) -> Result<SubAgent, Error> {
-    let token =
-        sealer.open_sealed("agents", "token_sealed", child.id.as_bytes(), &child.token_sealed).map_err(|error| {
-            Error::new(Fault::Internal, "A sub-agent's token cannot be read.").detail(error.to_string())
-        })?;
-    Ok(SubAgent { name: child.name.clone(), id: child.id.as_bytes().to_vec(), auth_token: token.to_vec() })
+    let token = tokens::open_agent_token(sealer, child.id, &child.token_sealed)?;
+    Ok(SubAgent { name: child.name.clone(), id: child.id.as_bytes().to_vec(), auth_token: token.as_bytes().to_vec() })
 }
 
 fn insert(
@@ -134,40 +130,17 @@ fn insert(
             format!("The workspace has an agent named {:?} already.", request.name),
         ));
     }
-    let (id, token, now) = (AgentId::random(), Uuid::new_v4(), Timestamp::now());
-    let token_sealed = sealer
-        .seal("agents", "token_sealed", id.as_bytes(), token.as_bytes())
-        .map_err(|error| Error::new(Fault::Internal, "The token cannot be sealed.").detail(error.to_string()))?;
+    let (id, now) = (AgentId::random(), Timestamp::now());
+    let token = tokens::mint_agent_token(sealer, id)?;
     let child = Agent {
-        id,
-        workspace_id: parent.workspace_id,
         parent_id: Some(parent.id),
-        name: request.name,
-        token_hash: tokens::agent_token_hash(token),
-        token_sealed,
         operating_system: cut(request.operating_system, REPORTED_TEXT_BYTES),
         architecture: cut(request.architecture, REPORTED_TEXT_BYTES),
         directory: cut(request.directory, REPORTED_TEXT_BYTES),
-        environment: Default::default(),
-        motd_file: String::new(),
         troubleshooting_url: parent.troubleshooting_url,
         connection_timeout_seconds: parent.connection_timeout_seconds,
         display_apps: display_apps(&request.display_apps),
-        instance_id: String::new(),
-        version: String::new(),
-        api_version: String::new(),
-        expanded_directory: String::new(),
-        subsystems: Vec::new(),
-        lifecycle_state: Lifecycle::Created,
-        started_at: None,
-        ready_at: None,
-        first_connected_at: None,
-        last_connected_at: None,
-        disconnected_at: None,
-        logs_length: 0,
-        logs_overflowed: false,
-        created_at: now,
-        updated_at: now,
+        ..Agent::blank(id, parent.workspace_id, request.name, (token.hash, token.sealed), now)
     };
     agents::insert(write, &child)?;
     let (apps, app_creation_errors) = wanted_apps(&child.name, request.apps, now);
@@ -177,7 +150,7 @@ fn insert(
     note(write, now, caller, "agent.create", &child)?;
     write.publish(Topic::Agent(parent.id));
     write.publish(Topic::Workspace(child.workspace_id));
-    let agent = SubAgent { name: child.name, id: id.as_bytes().to_vec(), auth_token: token.as_bytes().to_vec() };
+    let agent = SubAgent { name: child.name, id: id.as_bytes().to_vec(), auth_token: token.token.as_bytes().to_vec() };
     Ok(CreateSubAgentResponse { agent: Some(agent), app_creation_errors })
 }
 

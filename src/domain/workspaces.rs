@@ -1,7 +1,5 @@
 //! Workspaces and their agents: how they are added, shown, removed, and given new tokens.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -11,7 +9,7 @@ use super::users::{find, note};
 use super::{Error, Fault, names, tokens};
 use crate::model::{AgentId, Timestamp, WorkspaceId};
 use crate::ops::hub::Topic;
-use crate::store::agents::{Agent, Lifecycle};
+use crate::store::agents::Agent;
 use crate::store::audit::Actor;
 use crate::store::workspaces::Workspace;
 use crate::store::{self, Store, Write};
@@ -87,37 +85,7 @@ pub(super) fn insert_agent_in(
 ) -> Result<Issued, Error> {
     let id = AgentId::random();
     let token = tokens::mint_agent_token(store.sealer(), id)?;
-    let mut agent = Agent {
-        id,
-        workspace_id: workspace.id,
-        parent_id: None,
-        name: declared.name.clone(),
-        token_hash: token.hash,
-        token_sealed: token.sealed,
-        operating_system: String::new(),
-        architecture: String::new(),
-        directory: String::new(),
-        environment: BTreeMap::new(),
-        motd_file: String::new(),
-        troubleshooting_url: String::new(),
-        connection_timeout_seconds: 0,
-        display_apps: Vec::new(),
-        instance_id: String::new(),
-        version: String::new(),
-        api_version: String::new(),
-        expanded_directory: String::new(),
-        subsystems: Vec::new(),
-        lifecycle_state: Lifecycle::Created,
-        started_at: None,
-        ready_at: None,
-        first_connected_at: None,
-        last_connected_at: None,
-        disconnected_at: None,
-        logs_length: 0,
-        logs_overflowed: false,
-        created_at: now,
-        updated_at: now,
-    };
+    let mut agent = Agent::blank(id, workspace.id, declared.name.clone(), (token.hash, token.sealed), now);
     declare::fill(&mut agent, declared);
     store::agents::insert(write, &agent)?;
     let none = declare::Parts::default();

@@ -95,6 +95,48 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// One of which nothing is declared yet but its place, its name and its token (SHA-256, sealed).
+    pub fn blank(
+        id: AgentId,
+        workspace_id: WorkspaceId,
+        name: String,
+        token: (Vec<u8>, Vec<u8>),
+        at: Timestamp,
+    ) -> Agent {
+        let (token_hash, token_sealed) = token;
+        Agent {
+            id,
+            workspace_id,
+            parent_id: None,
+            name,
+            token_hash,
+            token_sealed,
+            operating_system: String::new(),
+            architecture: String::new(),
+            directory: String::new(),
+            environment: BTreeMap::new(),
+            motd_file: String::new(),
+            troubleshooting_url: String::new(),
+            connection_timeout_seconds: 0,
+            display_apps: Vec::new(),
+            instance_id: String::new(),
+            version: String::new(),
+            api_version: String::new(),
+            expanded_directory: String::new(),
+            subsystems: Vec::new(),
+            lifecycle_state: Lifecycle::Created,
+            started_at: None,
+            ready_at: None,
+            first_connected_at: None,
+            last_connected_at: None,
+            disconnected_at: None,
+            logs_length: 0,
+            logs_overflowed: false,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Agent> {
         Ok(Agent {
             id: row.get(0)?,
