@@ -10,6 +10,8 @@ use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
 use crate::store::Store;
+use crate::tailnet::derp_map::{DerpMap, Live};
+use crate::tailnet::keys::Keys;
 use crate::tailnet::nodes::Nodes;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
@@ -28,6 +30,10 @@ pub struct App {
     pub presence: Presence,
     /// What agents last said about their place in the tailnet.
     pub nodes: Nodes,
+    /// Node keys that the relay serves.
+    pub keys: Keys,
+    /// The relay map as it is now.
+    pub derp_map: Live,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -38,6 +44,23 @@ pub struct App {
 pub type Shared = Arc<App>;
 
 impl App {
+    /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
+    pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
+        App {
+            deployment_id: store.deployment_id(),
+            presence: Presence::default(),
+            nodes: Nodes::default(),
+            keys: Keys::default(),
+            derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            metrics: Metrics::new(),
+            settings,
+            access_url,
+            store,
+            hub,
+            jobs,
+        }
+    }
+
     /// The one organisation that clients expect every person to be in: derived from the
     /// deployment, so that it never changes and is never stored.
     pub fn organization_id(&self) -> Uuid {

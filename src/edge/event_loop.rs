@@ -18,7 +18,7 @@ use super::timers::Timers;
 use super::transport::{Scratch, Transport};
 use super::{Shared, driven::Driven};
 use crate::ops::mail::{ConnId, MAILBOX_LETTERS, Mail, Mailbox};
-use crate::streams::{Out, Start};
+use crate::streams::Out;
 
 /// Indices of tokens that are not connections'.
 const WAKER: usize = 0;
@@ -250,9 +250,9 @@ impl Loop {
             });
             // The client is gone: a stream made for it ends before it began.
             if answer.is_some()
-                && let Some(Start::WebSocket(stream) | Start::Events(stream)) = self.cx.shared.arrivals.take(id)
+                && let Some(start) = self.cx.shared.arrivals.take(id)
             {
-                drop(Driven::new(stream, Arc::clone(&self.cx.shared)));
+                drop(Driven::new(start.into_stream(), Arc::clone(&self.cx.shared)));
             }
         }
     }

@@ -238,6 +238,7 @@ impl Conn {
                 answer::events(head, &mut out);
                 stream
             }
+            Some(Start::Raw(stream)) => stream,
             None => {
                 let message = "The server failed while it worked on this request.";
                 return self.fail(500, message, Reason::Worker, id, asked, cx);
@@ -272,8 +273,8 @@ impl Conn {
         cx: &mut Context,
     ) -> io::Result<()> {
         // A stream that was made for this request has nobody to talk to.
-        if let Some(Start::WebSocket(stream) | Start::Events(stream)) = cx.shared.arrivals.take(id) {
-            drop(Driven::new(stream, Arc::clone(&cx.shared)));
+        if let Some(start) = cx.shared.arrivals.take(id) {
+            drop(Driven::new(start.into_stream(), Arc::clone(&cx.shared)));
         }
         cx.shared.tally.refuse(reason);
         let mut out = Vec::new();

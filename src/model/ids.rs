@@ -61,3 +61,14 @@ id!(
     /// A source of log lines; unique per agent only.
     LogSourceId
 );
+
+/// The public half of a node's WireGuard key; also its address at a relay.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeKey(pub [u8; 32]);
+
+impl fmt::Debug for NodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nodekey:")?;
+        self.0.iter().take(4).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}

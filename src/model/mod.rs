@@ -3,5 +3,5 @@
 mod ids;
 mod time;
 
-pub use ids::{AgentId, AppId, LogSourceId, ScriptId, UserId, WorkspaceId};
+pub use ids::{AgentId, AppId, LogSourceId, NodeKey, ScriptId, UserId, WorkspaceId};
 pub use time::{MICROS_PER_SECOND, Timestamp, TimestampError};

@@ -43,6 +43,12 @@ pub enum Mail {
         /// The mark.
         tag: u64,
     },
+    /// The coordinator has something for the seat that this stream marked with `tag`; one letter is in
+    /// flight at most.
+    Inbox {
+        /// The mark.
+        tag: u64,
+    },
     /// End now, with this WebSocket close code and reason.
     Close {
         /// RFC 6455 close code.

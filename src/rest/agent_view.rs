@@ -31,7 +31,7 @@ pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let scripts = scripts::of_agent(conn, agent.id)?;
     let connection = agents::connection(agent, app.presence.of(agent.id), Timestamp::now());
     let latency = match app.nodes.of(agent.id) {
-        Some(node) => agents::latency(&node, &call.service.regions),
+        Some(node) => agents::latency(&node, &app.derp_map.now().region_names()),
         None => BTreeMap::new(),
     };
     Reply::json(
@@ -54,7 +54,7 @@ pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
 
 #[derive(Serialize)]
 struct ConnectionInfo<'a> {
-    derp_map: &'a Value,
+    derp_map: Value,
     derp_force_websockets: bool,
     disable_direct_connections: bool,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -72,11 +72,12 @@ pub(super) fn connection_of_none(call: &Call<'_>, _: UserAuth) -> Result<Reply, 
 }
 
 fn connection_info(call: &Call<'_>) -> Result<Reply, Error> {
-    let settings = &call.service.app.settings;
+    let app = &call.service.app;
+    let settings = &app.settings;
     Reply::json(
         200,
         &ConnectionInfo {
-            derp_map: &call.service.derp_map,
+            derp_map: app.derp_map.now().json(),
             derp_force_websockets: settings.derp_force_websockets,
             disable_direct_connections: settings.disable_direct_connections,
             hostname_suffix: &settings.hostname_suffix,

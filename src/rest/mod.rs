@@ -20,7 +20,6 @@ mod users;
 mod websocket;
 mod workers;
 
-use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +34,6 @@ use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
 use crate::streams::Arrivals;
-use crate::tailnet::derp_map::DerpMap;
 
 /// What clients take for the server's version: the API that is spoken, then our own version. VS Code
 /// and JetBrains parse it strictly as semver with a leading `v`.
@@ -60,14 +58,10 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
-    derp_map: serde_json::Value,
-    regions: HashMap<i32, String>,
 }
 
 impl Service {
     fn new(app: Shared, arrivals: Arrivals, secret: String) -> Service {
-        let derp_map = DerpMap::of(&app.access_url, &app.settings).json();
-        let regions = region_names(&derp_map);
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
@@ -75,19 +69,8 @@ impl Service {
             app,
             arrivals,
             secret,
-            derp_map,
-            regions,
         }
     }
-}
-
-fn region_names(derp_map: &serde_json::Value) -> HashMap<i32, String> {
-    let regions = derp_map.get("Regions").and_then(|regions| regions.as_object());
-    regions
-        .into_iter()
-        .flatten()
-        .filter_map(|(id, region)| Some((id.parse().ok()?, region.get("RegionName")?.as_str()?.to_owned())))
-        .collect()
 }
 
 fn serve(service: &Service, mut request: tiny_http::Request) {

@@ -1,5 +1,6 @@
 //! Watching the relay map over a WebSocket: binary messages, each the whole map as JSON and a newline.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::socket::{OneWay, POLICY};
@@ -28,12 +29,12 @@ struct Watch {
     socket: OneWay,
     opened: bool,
     changes: Option<Subscription>,
-    shown: Option<DerpMap>,
+    shown: Option<Arc<DerpMap>>,
 }
 
 impl Watch {
     fn show(&mut self, out: &mut Out) {
-        let map = DerpMap::of(&self.app.access_url, &self.app.settings);
+        let map = self.app.derp_map.now();
         if self.shown.as_ref() != Some(&map) {
             self.socket.binary(format!("{}\n", map.json()).as_bytes(), out);
             self.shown = Some(map);
@@ -61,7 +62,7 @@ impl Stream for Watch {
                 self.show(out);
             }
             Mail::Close { code, reason } => self.socket.end(code, reason, out),
-            Mail::Changed(_) | Mail::Done { .. } | Mail::Superseded { .. } => {}
+            _ => {}
         }
     }
 

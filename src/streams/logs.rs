@@ -144,8 +144,8 @@ impl Stream for Follow {
                 self.next_look = now + pause;
             }
             Mail::Done { outcome: Outcome::Failed { text, .. }, .. } => self.socket.end(FAILURE, &text, out),
-            Mail::Done { outcome: Outcome::Bytes(_), .. } | Mail::Superseded { .. } => {}
             Mail::Close { code, reason } => self.socket.end(code, reason, out),
+            _ => {}
         }
     }
 

@@ -212,8 +212,8 @@ impl Stream for Watch {
                 self.line.error(&text, out);
                 self.line.end(NORMAL, "Connection closed", out);
             }
-            Mail::Done { outcome: Outcome::Bytes(_), .. } | Mail::Superseded { .. } => {}
             Mail::Close { code, reason } => self.line.end(code, reason, out),
+            _ => {}
         }
     }
 

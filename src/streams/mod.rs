@@ -78,6 +78,17 @@ pub enum Start {
     WebSocket(Box<dyn Stream>),
     /// `200` with an endless `text/event-stream` body; the stream writes HTTP chunks.
     Events(Box<dyn Stream>),
+    /// Nothing is written for it: the stream's own first bytes answer the request.
+    Raw(Box<dyn Stream>),
+}
+
+impl Start {
+    /// The stream, however it begins.
+    pub fn into_stream(self) -> Box<dyn Stream> {
+        match self {
+            Start::WebSocket(stream) | Start::Events(stream) | Start::Raw(stream) => stream,
+        }
+    }
 }
 
 /// Streams that a handler has made and whose connection the edge has not handed over yet, by

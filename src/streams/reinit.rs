@@ -37,7 +37,7 @@ impl Stream for Wait {
     fn mail(&mut self, _now: Instant, mail: Mail, out: &mut Out) {
         match mail {
             Mail::Changed(_) | Mail::Close { .. } => self.events.end(out),
-            Mail::Done { .. } | Mail::Superseded { .. } => {}
+            _ => {}
         }
     }
 

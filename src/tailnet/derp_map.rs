@@ -4,7 +4,8 @@
 //! server URL in place of ours (codersdk/agentsdk/agentsdk.go RewriteDERPMap, v2.24.0); clients take
 //! ours as it is, so it comes from the access URL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde_json::{Value, json};
 
@@ -27,6 +28,30 @@ pub struct DerpMap {
     plain_http: bool,
 }
 
+/// The map as it is now. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Live(Arc<RwLock<Arc<DerpMap>>>);
+
+impl Live {
+    /// Begins with `map`.
+    pub fn new(map: DerpMap) -> Live {
+        Live(Arc::new(RwLock::new(Arc::new(map))))
+    }
+
+    /// The map at this moment.
+    pub fn now(&self) -> Arc<DerpMap> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts `map` in place; says whether it differs. Whoever calls tells [`crate::ops::hub::Topic::DerpMap`].
+    pub fn set(&self, map: DerpMap) -> bool {
+        let mut present = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let differs = **present != map;
+        *present = Arc::new(map);
+        differs
+    }
+}
+
 impl DerpMap {
     /// The map of a server that is reached at `access_url` (scheme, host, port; validated at start).
     pub fn of(access_url: &str, _settings: &Settings) -> DerpMap {
@@ -44,6 +69,11 @@ impl DerpMap {
         let default = if plain_http { 80 } else { 443 };
         let port = port.and_then(|port| port.parse::<u16>().ok()).map_or(default, i32::from);
         DerpMap { host: host.to_owned(), port, plain_http }
+    }
+
+    /// What people call each region.
+    pub fn region_names(&self) -> HashMap<i32, String> {
+        HashMap::from([(i32::try_from(REGION_ID).unwrap_or(0), REGION_NAME.to_owned())])
     }
 
     /// As REST and the `derp-map` stream show it, with Go's capital member names and without the

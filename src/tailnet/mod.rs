@@ -2,4 +2,5 @@
 
 pub mod admission;
 pub mod derp_map;
+pub mod keys;
 pub mod nodes;

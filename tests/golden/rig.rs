@@ -7,23 +7,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorline::config::Settings;
-use moorline::domain::app::App;
-use moorline::domain::presence::Presence;
 use moorline::domain::{Shared, tokens};
 use moorline::model::{AgentId, Timestamp, UserId, WorkspaceId};
-use moorline::ops::hub::Hub;
 use moorline::ops::jobs::{Jobs, Workers};
-use moorline::ops::metrics::Metrics;
 use moorline::rest::{self, Rest};
 use moorline::store::agents::Agent;
 use moorline::store::keys::{ApiKey, LoginType, Scope};
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
-use moorline::store::{Options, Store, agents, keys, users, workspaces};
+use moorline::store::{agents, keys, users, workspaces};
 use moorline::streams::Arrivals;
-use moorline::tailnet::nodes::Nodes;
 use uuid::Uuid;
+
+use crate::harness;
 
 const SECRET: &str = "5ec2e7";
 
@@ -105,30 +101,16 @@ impl Got {
 impl Rig {
     pub fn start() -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
-        let file = dir.path().join("m.db");
-        let settings = settings(file);
-        let hub = Hub::default();
-        let store = Store::open(Options {
-            file: settings.file.clone(),
-            key_file: settings.key_file.clone(),
-            create: true,
-            readers: 8,
-            hub: hub.clone(),
-            allow_network_file_system: true,
-        })
-        .unwrap();
+        let settings = harness::app::settings(
+            dir.path(),
+            &[
+                ("stats_interval", "30s"),
+                ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
+                ("hostname_suffix", "moor"),
+            ],
+        );
         let (jobs, workers) = Jobs::start("rpc", 1, 16).unwrap();
-        let app = Arc::new(App {
-            settings,
-            access_url: "http://127.0.0.1:13000".into(),
-            deployment_id: store.deployment_id(),
-            store,
-            hub,
-            presence: Presence::default(),
-            nodes: Nodes::default(),
-            jobs,
-            metrics: Metrics::new(),
-        });
+        let app = Arc::new(harness::app::app(settings, "http://127.0.0.1:13000", jobs));
         let arrivals = Arrivals::default();
         let socket = dir.path().join("rest.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -283,29 +265,6 @@ impl Drop for Rig {
         {
             eprintln!("kept: {}", dir.keep().display());
         }
-    }
-}
-
-fn settings(file: PathBuf) -> Settings {
-    Settings {
-        key_file: moorline::store::default_key_file(&file),
-        file,
-        listen: "127.0.0.1:0".parse().unwrap(),
-        access_url: None,
-        tls: None,
-        trusted_proxies: Vec::new(),
-        http_threads: 2,
-        rpc_threads: 1,
-        loops: 1,
-        metrics_listen: None,
-        retention: moorline::store::Retention::default(),
-        stats_interval: Duration::from_secs(30),
-        troubleshooting_url: "http://127.0.0.1:13000/trouble".into(),
-        derp_force_websockets: false,
-        disable_direct_connections: false,
-        hostname_suffix: "moor".into(),
-        requests_per_minute: 512,
-        allow_network_file_system: true,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A running `moorline` to test against: own folder, own port, own log, killed when dropped.
 
+pub mod app;
 pub mod http;
 
 use std::fs::File;

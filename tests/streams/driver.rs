@@ -6,22 +6,18 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
-use moorline::config::Settings;
-use moorline::domain::presence::Presence;
-use moorline::domain::{App, Shared, tokens};
+use moorline::domain::{Shared, tokens};
 use moorline::model::{AgentId, LogSourceId, Timestamp, UserId, WorkspaceId};
-use moorline::ops::hub::Hub;
 use moorline::ops::jobs::Jobs;
 use moorline::ops::mail::{Address, ConnId, MAILBOX_LETTERS, Mail, Mailbox};
-use moorline::ops::metrics::Metrics;
 use moorline::store::agents::{Agent, Lifecycle};
 use moorline::store::scripts::Script;
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
-use moorline::store::{Error, Options, Retention, Store, agents, metadata, scripts, users, workspaces};
+use moorline::store::{Error, agents, metadata, scripts, users, workspaces};
 use moorline::streams::{Out, Stream};
-use moorline::tailnet::nodes::Nodes;
-use uuid::Uuid;
+
+use crate::harness;
 
 /// Longest wait for a thread.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -33,30 +29,6 @@ pub(crate) struct Server {
     pub(crate) workspace: WorkspaceId,
     pub(crate) agent: AgentId,
     folder: tempfile::TempDir,
-}
-
-pub(crate) fn settings(file: std::path::PathBuf) -> Settings {
-    let long = Duration::from_secs(3_600);
-    Settings {
-        key_file: file.with_extension("key"),
-        file,
-        listen: "127.0.0.1:0".parse().unwrap(),
-        access_url: None,
-        tls: None,
-        trusted_proxies: Vec::new(),
-        http_threads: 1,
-        rpc_threads: 2,
-        loops: 1,
-        metrics_listen: None,
-        retention: Retention { logs: long, stats: long, audit: long, connections: long },
-        stats_interval: Duration::from_secs(300),
-        troubleshooting_url: String::new(),
-        derp_force_websockets: false,
-        disable_direct_connections: true,
-        hostname_suffix: "coder".into(),
-        requests_per_minute: 0,
-        allow_network_file_system: true,
-    }
 }
 
 impl Server {
@@ -180,28 +152,8 @@ impl Server {
 }
 
 fn open(folder: &std::path::Path, jobs: Jobs) -> Shared {
-    let settings = settings(folder.join("moorline.db"));
-    let hub = Hub::default();
-    let store = Store::open(Options {
-        file: settings.file.clone(),
-        key_file: settings.key_file.clone(),
-        create: true,
-        readers: 4,
-        hub: hub.clone(),
-        allow_network_file_system: true,
-    })
-    .unwrap();
-    Arc::new(App {
-        settings,
-        access_url: "https://coder.example.com".into(),
-        deployment_id: Uuid::new_v4(),
-        store,
-        hub,
-        presence: Presence::default(),
-        nodes: Nodes::default(),
-        jobs,
-        metrics: Metrics::new(),
-    })
+    let settings = harness::app::settings(folder, &[("disable_direct_connections", "true")]);
+    Arc::new(harness::app::app(settings, "https://coder.example.com", jobs))
 }
 
 fn a_user(id: UserId) -> User {

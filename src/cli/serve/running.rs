@@ -9,16 +9,13 @@ use super::super::metrics::MetricsDoor;
 use super::super::place::{ADMIN, REST, Socket};
 use super::check_folder;
 use crate::config::{Settings, limits};
-use crate::domain::presence::Presence;
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
 use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
-use crate::ops::metrics::Metrics;
 use crate::rest::{self, Rest};
 use crate::store::{self, Keeper, Options, Store, agents};
 use crate::streams::Arrivals;
-use crate::tailnet::nodes::Nodes;
 
 /// Agent RPCs that wait for a worker; beyond it, an agent is told to wait. About 200 bytes each
 /// besides the message, which the streams' own limits bound.
@@ -62,17 +59,8 @@ impl Running {
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{address}");
         let (jobs, workers) = Jobs::start("rpc", settings.rpc_threads, RPC_QUEUE)?;
-        let app = Arc::new(App {
-            access_url: settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address)),
-            deployment_id: store.deployment_id(),
-            settings: settings.clone(),
-            store: store.clone(),
-            hub,
-            presence: Presence::default(),
-            nodes: Nodes::default(),
-            jobs,
-            metrics: Metrics::new(),
-        });
+        let access_url = settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address));
+        let app = Arc::new(App::new(settings.clone(), access_url, store.clone(), hub, jobs));
         let metrics = match settings.metrics_listen {
             Some(address) => Some(MetricsDoor::start(listen(address)?, Arc::clone(&app))?),
             None => None,

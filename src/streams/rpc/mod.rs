@@ -31,7 +31,6 @@ use crate::domain::{Error, Shared};
 use crate::ops::hub::{Subscription, Topic};
 use crate::ops::mail::{Address, Mail, Outcome};
 use crate::store::agents::Agent;
-use crate::tailnet::derp_map::DerpMap;
 use crate::tailnet::nodes::Peer;
 use crate::wire::drpc::Packet;
 use crate::wire::proto::methods::{self, Kind, METHODS};
@@ -357,8 +356,7 @@ impl Connection {
     }
 
     fn map(&self) -> Vec<u8> {
-        let app = &self.session.app;
-        DerpMap::of(&app.access_url, &app.settings).proto().encode_to_vec()
+        self.session.app.derp_map.now().proto().encode_to_vec()
     }
 
     fn push_maps(&mut self) {
@@ -509,7 +507,7 @@ impl Stream for Connection {
             Mail::Changed(Topic::AgentRevoked(_)) => {
                 self.close(POLICY, "the agent's token was withdrawn", "token withdrawn", out);
             }
-            Mail::Changed(_) => {}
+            Mail::Changed(_) | Mail::Inbox { .. } => {}
             Mail::Done { tag, outcome } => {
                 if let Ok(id) = u32::try_from(tag) {
                     self.done(now, id, outcome);

@@ -1,0 +1,80 @@
+//! Which node keys the coordinator knows: the relay serves these and no others.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use crate::model::NodeKey;
+
+#[derive(Default)]
+struct Table {
+    /// The key of each peer that has announced a node and is not gone.
+    of_peer: HashMap<Uuid, NodeKey>,
+    /// How many peers have announced a key.
+    peers: HashMap<NodeKey, usize>,
+}
+
+/// The table of known keys. Cloning gives another handle to the same table.
+#[derive(Clone, Default)]
+pub struct Keys {
+    table: Arc<Mutex<Table>>,
+}
+
+impl Keys {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `peer` has announced a node with `key`, in place of what it announced before.
+    pub fn announce(&self, peer: Uuid, key: NodeKey) {
+        let mut table = self.lock();
+        if table.of_peer.get(&peer) == Some(&key) {
+            return;
+        }
+        table.forget(peer);
+        table.of_peer.insert(peer, key);
+        *table.peers.entry(key).or_default() += 1;
+    }
+
+    /// `peer` is gone for good.
+    pub fn forget(&self, peer: Uuid) {
+        self.lock().forget(peer);
+    }
+
+    /// Whether a peer that is not gone has announced `key`.
+    pub fn knows(&self, key: &NodeKey) -> bool {
+        self.lock().peers.contains_key(key)
+    }
+}
+
+impl Table {
+    fn forget(&mut self, peer: Uuid) {
+        let Some(key) = self.of_peer.remove(&peer) else { return };
+        if let Some(count) = self.peers.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.peers.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_a_key_as_long_as_one_peer_has_it() {
+        let (keys, one, other) = (Keys::default(), Uuid::new_v4(), Uuid::new_v4());
+        let (first, second) = (NodeKey([1; 32]), NodeKey([2; 32]));
+        keys.announce(one, first);
+        keys.announce(other, first);
+        keys.announce(one, second);
+        assert!(keys.knows(&first) && keys.knows(&second));
+        keys.forget(other);
+        assert!(!keys.knows(&first) && keys.knows(&second));
+        keys.forget(one);
+        assert!(!keys.knows(&second));
+    }
+}
