@@ -25,9 +25,13 @@ macro_rules! declare {
     };
     (@ $instance:ty) => {
         /// The symbol that the host looks up.
+        ///
+        /// # Safety
+        ///
+        /// `host` is null or a table as `moorline_plugin::abi` describes it.
         #[allow(unsafe_code, reason = "the symbol must have this very name")]
         #[unsafe(no_mangle)]
-        pub extern "C" fn moorline_plugin_v1(host: *const $crate::abi::Host) -> *const $crate::abi::Plugin {
+        pub unsafe extern "C" fn moorline_plugin_v1(host: *const $crate::abi::Host) -> *const $crate::abi::Plugin {
             // SAFETY: the host passes its own table.
             unsafe { $crate::entry::enter::<$instance>(host) }
         }

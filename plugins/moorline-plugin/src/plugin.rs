@@ -6,8 +6,9 @@ use serde::de::DeserializeOwned;
 use crate::abi::{self, Status};
 use crate::host::Host;
 use crate::schema::{
-    Authorize, AuthorizeRequest, Description, Device, DevicePoll, ExchangeRequest, GitCredentials, Installations, Kind,
-    Provider, RefreshRequest, Refused, RevokeRequest, Setup, Token, TokenRequest, Validity, Verified, VerifyRequest,
+    Anchors, Authorize, AuthorizeRequest, Description, Device, DevicePoll, ExchangeRequest, GitCredentials,
+    Installations, Kind, Provider, RefreshRequest, Refused, RevokeRequest, Setup, Token, TokenRequest, Validity,
+    Verified, VerifyRequest,
 };
 
 /// A result, or why there is none.
@@ -83,6 +84,11 @@ pub trait Identity: Send + Sync + Sized + 'static {
 
     /// Looks at what a machine has sent, and says which one it is.
     fn verify(&self, request: VerifyRequest) -> Answer<Verified>;
+
+    /// What it trusts at present.
+    fn anchors(&self) -> Answer<Anchors> {
+        Ok(Anchors::default())
+    }
 }
 
 /// Signs people in at a provider. Methods that are not overridden are not supported; name those that are in
@@ -171,6 +177,7 @@ impl<T: Identity> Instance for OfIdentity<T> {
     fn call(&self, method: &str, request: &[u8]) -> Answer<Vec<u8>> {
         match method {
             "verify" => answer(self.0.verify(parse(request)?)),
+            "anchors" => answer(self.0.anchors()),
             _ => Err(unknown(method)),
         }
     }

@@ -29,7 +29,7 @@ pub mod base64_bytes {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Proves which machine speaks: method `verify`.
+    /// Proves which machine speaks: methods `verify`, `anchors`.
     Identity,
     /// Signs people in at a provider: methods `defaults`, `authorize`, `exchange`, `refresh`, `validate`, `installations`,
     /// `device_start`, `device_poll`, `revoke`, `git_credentials`.
@@ -135,6 +135,14 @@ impl HttpResponse {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// Reply of `anchors` (no request members): what the plugin trusts, shipped and handed to it. An anchor of [`Setup`] takes the
+/// place of the shipped one of the same name.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Anchors {
+    /// By name.
+    pub anchors: Vec<Anchor>,
 }
 
 /// Request of `verify`: the body that the machine has sent, as text members.
