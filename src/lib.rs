@@ -14,6 +14,7 @@
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
 //! | `tailnet` | the relay map, and the nodes that agents announce | nothing |
+//! | `plugins` | dynamic libraries in processes of their own: machine identity, external sign-in | them, on threads of their own |
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!
 //! Leaves, usable from anywhere: `wire` (codecs without I/O: HTTP framing, WebSocket, yamux, DRPC,
@@ -45,6 +46,7 @@ pub mod streams;
 pub mod agentapi;
 pub mod domain;
 pub mod tailnet;
+pub mod plugins;
 pub mod store;
 
 pub mod wire;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 /// Left may import right. `main` and `cli` put everything together.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("cli", &["edge", "rest", "streams", "agentapi", "domain", "tailnet", "store"]),
+    ("cli", &["edge", "rest", "streams", "agentapi", "domain", "tailnet", "plugins", "store"]),
     ("edge", &["rest", "streams"]),
     ("rest", &["streams", "agentapi", "domain", "tailnet", "store"]),
     ("streams", &["agentapi", "domain", "tailnet", "store"]),
     ("agentapi", &["domain", "tailnet", "store"]),
-    ("domain", &["tailnet", "store"]),
+    ("domain", &["tailnet", "plugins", "store"]),
     ("tailnet", &[]),
+    ("plugins", &["store"]),
     ("store", &[]),
 ];
 

@@ -42,6 +42,9 @@ pub(super) enum Verb {
     Workspace(Workspace),
     /// Make a declaration true
     Apply(Apply),
+    /// For the server's own use: the process of a plugin
+    #[command(hide = true)]
+    PluginHost,
     /// Print the version
     Version,
 }

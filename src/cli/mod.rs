@@ -66,6 +66,9 @@ struct Said {
 pub fn run() -> ExitCode {
     // clap itself prints help to stdout (0) and mistakes to stderr (2).
     let cli = Cli::parse();
+    if let Verb::PluginHost = cli.verb {
+        return crate::plugins::run_child();
+    }
     let json = cli.json;
     match dispatch(cli) {
         Ok(None) => ExitCode::SUCCESS,
@@ -107,6 +110,6 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::Token(verb) => token::run(&context, verb).map(Some),
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),
-        Verb::Version => Ok(None),
+        Verb::Version | Verb::PluginHost => Ok(None),
     }
 }

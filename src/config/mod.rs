@@ -2,6 +2,7 @@
 
 pub mod duration;
 pub mod limits;
+pub mod providers;
 pub mod table;
 
 mod file;
@@ -54,6 +55,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Open the file even on a network file system.
     pub allow_network_file_system: bool,
+    /// Providers of machine identity and external sign-in, in the order of the configuration.
+    pub providers: Vec<std::sync::Arc<providers::ProviderConfig>>,
 }
 
 /// An address or a CIDR range.

@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
+use crate::plugins::Plugins;
 use crate::store::Store;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
@@ -34,6 +35,8 @@ pub struct App {
     pub keys: Keys,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// Providers of machine identity and external sign-in.
+    pub plugins: Plugins,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -52,6 +55,7 @@ impl App {
             nodes: Nodes::default(),
             keys: Keys::default(),
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            plugins: Plugins::new(&settings.providers, &store),
             metrics: Metrics::new(),
             settings,
             access_url,

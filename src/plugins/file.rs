@@ -1,0 +1,88 @@
+//! Which libraries are loaded at all.
+
+use std::fmt::Write;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::child;
+
+/// Bits of a mode that let others write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// A folder in which only owners rename and remove, like /tmp.
+const STICKY: u32 = 0o1000;
+
+/// A library that may be loaded, as it was when it was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Checked {
+    /// In hex.
+    pub(super) sha256: String,
+    /// To see that it was changed.
+    pub(super) stamp: Stamp,
+}
+
+/// What changes when a file is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stamp {
+    inode: u64,
+    length: u64,
+    written: Option<SystemTime>,
+}
+
+/// Looks at a library: an absolute path, a plain file that nobody but root and this user can change, and with the hash that
+/// was pinned, if one was.
+pub(super) fn check(path: &Path, pinned: Option<&str>) -> Result<Checked, String> {
+    if !path.is_absolute() {
+        return Err("its path is not absolute".to_owned());
+    }
+    let mut file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
+    let metadata = file.metadata().map_err(|error| format!("it cannot be looked at: {error}"))?;
+    if !metadata.is_file() {
+        return Err("it is not a plain file".to_owned());
+    }
+    let me = rustix::process::geteuid().as_raw();
+    let mine = |owner: u32| owner == 0 || owner == me;
+    if !mine(metadata.uid()) {
+        return Err(format!("it belongs to the user {}; root or the server's user must own it", metadata.uid()));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(format!(
+            "others than its owner can write it (mode {:03o}); take that right away",
+            metadata.mode() & 0o777
+        ));
+    }
+    if let Some(folder) = path.parent()
+        && let Ok(folder_data) = folder.metadata()
+    {
+        let exposed = folder_data.mode() & WRITABLE_BY_OTHERS != 0 && folder_data.mode() & STICKY == 0;
+        if exposed || !mine(folder_data.uid()) {
+            return Err(format!("others can put another file in its place: look at the folder {}", folder.display()));
+        }
+    }
+    let stamp = stamp_of(&metadata);
+    let sha256 = hex(&child::digest(&mut file).map_err(|error| format!("it cannot be read: {error}"))?);
+    match pinned {
+        Some(pinned) if !pinned.eq_ignore_ascii_case(&sha256) => {
+            Err(format!("its SHA-256 is {sha256}, and the configuration pins {pinned}"))
+        }
+        _ => Ok(Checked { sha256, stamp }),
+    }
+}
+
+/// How the file is now, without reading it.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    path.metadata().ok().map(|metadata| stamp_of(&metadata))
+}
+
+fn stamp_of(metadata: &std::fs::Metadata) -> Stamp {
+    Stamp { inode: metadata.ino(), length: metadata.len(), written: metadata.modified().ok() }
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,248 @@
+//! Plugins: dynamic libraries, each in a process of its own, that prove machines and sign people in.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | `supervisor` | one provider: starts its process when it is needed, ends a stuck one, waits longer after each failure |
+//! | `connection` | a running process: calls out, questions in |
+//! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
+//! | `http` | the one way out of the server, to hosts that the operator has named |
+//! | `file` | which libraries are loaded at all |
+//! | `frame` | how server and process talk |
+//! | `child` | the process's side: `moorline plugin-host` |
+//! | `confine` | what the process may not do |
+//! | `library` | the loaded library itself; the only unsafe code of the server |
+
+mod child;
+mod confine;
+mod connection;
+mod file;
+mod frame;
+mod http;
+mod library;
+mod services;
+mod supervisor;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use moorline_plugin::schema::{Anchor, Description, Kind, Refused};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use child::run as run_child;
+pub use confine::Confined;
+
+use crate::config::providers::ProviderConfig;
+use crate::ops::jobs::{Jobs, QueueFull, Workers};
+use crate::store::Store;
+use supervisor::Supervisor;
+
+/// Threads that wait for one provider's plugin; so many of its calls are under way at most.
+const PROVIDER_THREADS: usize = 4;
+/// Work that waits for a thread of one provider; about 200 bytes each. Beyond it, callers are refused at once.
+const PROVIDER_QUEUE: usize = 1_024;
+
+/// All configured providers. Cloning gives another handle to the same ones.
+#[derive(Clone)]
+pub struct Plugins {
+    slots: Arc<Vec<Slot>>,
+}
+
+struct Slot {
+    supervisor: Arc<Supervisor>,
+    pool: Mutex<Option<(Jobs, Workers)>>,
+}
+
+/// Why a call has no result.
+#[derive(Clone, PartialEq, Debug)]
+pub enum CallError {
+    /// The plugin has looked at it and refuses.
+    Refused(Refused),
+    /// Nothing can be said now.
+    Unavailable(Refused),
+    /// The request is not as the contract asks for.
+    Invalid(Refused),
+    /// There is no such method.
+    Unsupported(String),
+    /// The plugin has a fault.
+    Failed(Refused),
+    /// Its process does not run; why.
+    Down(String),
+    /// The call took too long, and its process was ended.
+    TimedOut,
+    /// As many calls as may be are under way.
+    Busy,
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Refused(refused)
+            | CallError::Unavailable(refused)
+            | CallError::Invalid(refused)
+            | CallError::Failed(refused) => f.write_str(&refused.message),
+            CallError::Unsupported(message) => f.write_str(message),
+            CallError::Down(why) => write!(f, "The plugin is down: {why}"),
+            CallError::TimedOut => f.write_str("The plugin did not answer in time."),
+            CallError::Busy => f.write_str("The plugin has as much to do as it can take."),
+        }
+    }
+}
+
+/// How a provider is.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Condition {
+    /// Not needed yet.
+    Idle,
+    /// Its process runs.
+    Running {
+        /// The process.
+        pid: u32,
+    },
+    /// It failed.
+    Down {
+        /// Why.
+        why: String,
+        /// Since when.
+        for_seconds: u64,
+        /// When a call will try again.
+        next_try_seconds: u64,
+    },
+}
+
+/// What is known of a provider.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ProviderStatus {
+    /// As configured.
+    pub id: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Cloud or provider type.
+    #[serde(rename = "type")]
+    pub kind_word: String,
+    /// Its library.
+    pub library: PathBuf,
+    /// Of the library as it was last loaded.
+    pub sha256: Option<String>,
+    /// What its process was confined by.
+    pub confined: Option<Confined>,
+    /// What the library says of itself.
+    pub description: Option<Description>,
+    /// How it is.
+    #[serde(flatten)]
+    pub condition: Condition,
+    /// Calls so far.
+    pub calls: u64,
+    /// Failures of its process so far.
+    pub failures: u64,
+    /// Times that it was started anew.
+    pub restarts: u64,
+}
+
+impl Plugins {
+    /// The configured providers, none of them started.
+    pub fn new(providers: &[Arc<ProviderConfig>], store: &Store) -> Plugins {
+        let slot = |config: &Arc<ProviderConfig>| Slot {
+            supervisor: Arc::new(Supervisor::new(Arc::clone(config), store.clone())),
+            pool: Mutex::new(None),
+        };
+        Plugins { slots: Arc::new(providers.iter().map(slot).collect()) }
+    }
+
+    /// Those of a kind, in the order of the configuration.
+    pub fn providers(&self, kind: Kind) -> impl Iterator<Item = &Arc<ProviderConfig>> {
+        self.slots.iter().map(|slot| &slot.supervisor.config).filter(move |config| config.kind == kind)
+    }
+
+    /// The one with this id.
+    pub fn provider(&self, kind: Kind, id: &str) -> Option<&Arc<ProviderConfig>> {
+        self.providers(kind).find(|config| config.id == id)
+    }
+
+    fn slot(&self, provider: &ProviderConfig) -> Option<&Slot> {
+        self.slots
+            .iter()
+            .find(|slot| slot.supervisor.config.kind == provider.kind && slot.supervisor.config.id == provider.id)
+    }
+
+    /// Runs a method and waits for it: seconds, if need be. Call it on a thread of [`Plugins::submit`], never on a loop.
+    pub fn call<Q: Serialize, R: DeserializeOwned>(
+        &self,
+        provider: &ProviderConfig,
+        method: &str,
+        request: &Q,
+    ) -> Result<R, CallError> {
+        let slot = self.slot(provider).ok_or_else(|| CallError::Down("it is not configured".to_owned()))?;
+        let failed = |message: String| CallError::Failed(Refused { code: "failed".into(), message, retry_after: None });
+        let request = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
+        let reply = slot.supervisor.call(method, &request)?;
+        serde_json::from_slice(&reply).map_err(|error| failed(format!("The plugin's reply is not as agreed: {error}.")))
+    }
+
+    /// Runs work that calls a provider on one of its own few threads, so that a stuck provider costs nobody else's.
+    pub fn submit(&self, provider: &ProviderConfig, work: impl FnOnce() + Send + 'static) -> Result<(), QueueFull> {
+        let slot = self.slot(provider).ok_or(QueueFull)?;
+        let mut pool = slot.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        if pool.is_none() {
+            let name = format!("plugin-{}", provider.id);
+            // The kernel shows 15 bytes of it.
+            *pool = Jobs::start(name.get(..12).unwrap_or(&name), PROVIDER_THREADS, PROVIDER_QUEUE)
+                .inspect_err(|error| log::error!("no threads for provider {}: {error}", provider.id))
+                .ok();
+        }
+        pool.as_ref().ok_or(QueueFull)?.0.try_submit(work)
+    }
+
+    /// Hands trust anchors to the identity providers: each gets those whose names begin with its type and a slash.
+    pub fn set_anchors(&self, anchors: &[Anchor]) {
+        for slot in self.slots.iter().filter(|slot| slot.supervisor.config.kind == Kind::Identity) {
+            let prefix = format!("{}/", slot.supervisor.config.kind_word);
+            let own = anchors.iter().filter(|anchor| anchor.name.starts_with(&prefix)).cloned().collect();
+            slot.supervisor.set_anchors(own);
+        }
+    }
+
+    /// How each provider is.
+    pub fn status(&self) -> Vec<ProviderStatus> {
+        self.slots.iter().map(|slot| slot.supervisor.status()).collect()
+    }
+
+    /// Ends all processes; later calls are refused.
+    pub fn stop(&self) {
+        for slot in self.slots.iter() {
+            slot.supervisor.stop();
+            if let Some((jobs, workers)) = slot.pool.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(jobs);
+                workers.join();
+            }
+        }
+    }
+}
+
+/// What loading a library without making an instance showed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its SHA-256.
+    pub sha256: String,
+    /// What it says of itself.
+    pub description: Option<Description>,
+    /// The version of the plugin interface that it was built for.
+    pub interface: (u16, u16),
+    /// What its process was confined by.
+    pub confined: Confined,
+}
+
+/// Loads a library in a process of its own, as the server would, and says everything about it.
+pub fn look_at(library: &Path, pinned: Option<&str>) -> Result<Report, String> {
+    let checked = file::check(library, pinned)?;
+    let order = child::Order { library: library.to_owned(), sha256: checked.sha256.clone(), setup: None };
+    let (_, started) = connection::Connection::start("check", &order, None)?;
+    Ok(Report {
+        sha256: checked.sha256,
+        description: started.description,
+        interface: started.interface,
+        confined: started.confined,
+    })
+}
