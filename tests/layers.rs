@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const LEAVES: &[&str] = &["wire", "config", "model", "ops"];
 
 /// `config` names the retention periods that the store keeps; `ops` carries ids.
-const EXCEPTIONS: &[(&str, &str)] = &[("config", "store")];
+const EXCEPTIONS: &[(&str, &str)] = &[("config", "store"), ("config", "plugins")];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("readable folder") {

@@ -10,6 +10,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod plugins;
 mod rest;
 mod store;
 mod streams;

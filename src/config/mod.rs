@@ -55,6 +55,8 @@ pub struct Settings {
     pub requests_per_minute: u32,
     /// Open the file even on a network file system.
     pub allow_network_file_system: bool,
+    /// The program whose verb `plugin-host` is a plugin's process; not for operators to choose.
+    pub program: PathBuf,
     /// Providers of machine identity and external sign-in, in the order of the configuration.
     pub providers: Vec<std::sync::Arc<providers::ProviderConfig>>,
 }

@@ -79,6 +79,7 @@ impl Reader<'_> {
             hostname_suffix: self.take("hostname_suffix", suffix).unwrap_or_default(),
             requests_per_minute: u32::try_from(self.number("requests_per_minute")).unwrap_or(u32::MAX),
             allow_network_file_system: self.flag("allow_network_file_system"),
+            program: PathBuf::from(crate::plugins::THIS_PROGRAM),
             providers: Vec::new(),
             file,
         };

@@ -55,7 +55,7 @@ impl App {
             nodes: Nodes::default(),
             keys: Keys::default(),
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
-            plugins: Plugins::new(&settings.providers, &store),
+            plugins: Plugins::new(&settings.providers, &store, &settings.program),
             metrics: Metrics::new(),
             settings,
             access_url,

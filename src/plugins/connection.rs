@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -61,10 +62,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Connection {
     /// Starts a process, gives it its order, and waits until it is ready or says why it is not.
-    pub(super) fn start(provider: &str, order: &Order, desk: Option<Desk>) -> Result<(Connection, Started), String> {
+    pub(super) fn start(
+        program: &Path,
+        provider: &str,
+        order: &Order,
+        desk: Option<Desk>,
+    ) -> Result<(Connection, Started), String> {
         let failed = |error: io::Error| format!("its process cannot be started: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        let process = Command::new("/proc/self/exe")
+        let process = Command::new(program)
             .arg0("moorline")
             .arg("plugin-host")
             .env_clear()

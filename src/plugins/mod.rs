@@ -43,6 +43,9 @@ const PROVIDER_THREADS: usize = 4;
 /// Work that waits for a thread of one provider; about 200 bytes each. Beyond it, callers are refused at once.
 const PROVIDER_QUEUE: usize = 1_024;
 
+/// This program, also when its file was replaced meanwhile.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// All configured providers. Cloning gives another handle to the same ones.
 #[derive(Clone)]
 pub struct Plugins {
@@ -142,10 +145,10 @@ pub struct ProviderStatus {
 }
 
 impl Plugins {
-    /// The configured providers, none of them started.
-    pub fn new(providers: &[Arc<ProviderConfig>], store: &Store) -> Plugins {
+    /// The configured providers, none of them started. `program` is this very program, whose verb `plugin-host` is their process.
+    pub fn new(providers: &[Arc<ProviderConfig>], store: &Store, program: &Path) -> Plugins {
         let slot = |config: &Arc<ProviderConfig>| Slot {
-            supervisor: Arc::new(Supervisor::new(Arc::clone(config), store.clone())),
+            supervisor: Arc::new(Supervisor::new(Arc::clone(config), store.clone(), program.to_owned())),
             pool: Mutex::new(None),
         };
         Plugins { slots: Arc::new(providers.iter().map(slot).collect()) }
@@ -235,10 +238,10 @@ pub struct Report {
 }
 
 /// Loads a library in a process of its own, as the server would, and says everything about it.
-pub fn look_at(library: &Path, pinned: Option<&str>) -> Result<Report, String> {
+pub fn look_at(program: &Path, library: &Path, pinned: Option<&str>) -> Result<Report, String> {
     let checked = file::check(library, pinned)?;
     let order = child::Order { library: library.to_owned(), sha256: checked.sha256.clone(), setup: None };
-    let (_, started) = connection::Connection::start("check", &order, None)?;
+    let (_, started) = connection::Connection::start(program, "check", &order, None)?;
     Ok(Report {
         sha256: checked.sha256,
         description: started.description,

@@ -1,5 +1,6 @@
 //! One provider: its process when it is needed, its back-off when it fails, its calls.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ const PLACE_WAIT: Duration = Duration::from_secs(2);
 pub(super) struct Supervisor {
     pub(super) config: Arc<ProviderConfig>,
     store: Store,
+    program: PathBuf,
     state: Mutex<State>,
     /// Held while a process is started, so that one caller starts it and the others wait for it.
     starting: Mutex<()>,
@@ -95,10 +97,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Supervisor {
-    pub(super) fn new(config: Arc<ProviderConfig>, store: Store) -> Supervisor {
+    pub(super) fn new(config: Arc<ProviderConfig>, store: Store, program: PathBuf) -> Supervisor {
         Supervisor {
             config,
             store,
+            program,
             state: Mutex::default(),
             starting: Mutex::default(),
             places: Places::default(),
@@ -186,7 +189,7 @@ impl Supervisor {
         };
         let order = Order { library: config.library.clone(), sha256: checked.sha256.clone(), setup: Some(setup) };
         let desk = Desk::new(Arc::clone(config), self.store.clone())?;
-        let (connection, started) = Connection::start(&config.id, &order, Some(desk))?;
+        let (connection, started) = Connection::start(&self.program, &config.id, &order, Some(desk))?;
         let description = started.description.as_ref();
         if description.is_some_and(|found| found.kind != config.kind) {
             return Err("it is a plugin of another kind".to_owned());

@@ -21,7 +21,9 @@ pub fn settings(folder: &Path, changed: &[(&'static str, &str)]) -> Settings {
     for (key, value) in [("file", file.as_str()), ("allow_network_file_system", "true")].iter().chain(changed) {
         values.insert(key, Raw { value: (*value).into(), origin: "test".into() });
     }
-    settle(&values).unwrap().settings
+    let mut settings = settle(&values).unwrap().settings;
+    settings.program = env!("CARGO_BIN_EXE_moorline").into();
+    settings
 }
 
 /// A server on a new file.

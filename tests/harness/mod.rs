@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod http;
+pub mod plugins;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

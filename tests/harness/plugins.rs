@@ -1,0 +1,26 @@
+//! The plugins of this workspace, built once.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The library of a package, like `moorline-oauth`.
+pub fn library(package: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // A folder of their own: another cargo may hold the lock of the usual one.
+        let target = Path::new(env!("CARGO_BIN_EXE_moorline")).parent().unwrap().join("plugins");
+        let status = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--lib", "--offline", "--target-dir"])
+            .arg(&target)
+            .args(["-p", "moorline-aws-identity", "-p", "moorline-azure-identity", "-p", "moorline-google-identity"])
+            .args(["-p", "moorline-oauth"])
+            .current_dir(root)
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "the plugins do not build");
+        target.join("debug")
+    });
+    folder.join(format!("lib{}.so", package.replace('-', "_")))
+}
