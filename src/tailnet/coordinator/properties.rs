@@ -28,7 +28,7 @@ enum Op {
     Take(usize),
     /// All that an overwritten or ended stream could still ask.
     Stale(usize),
-    Minutes(u64),
+    Seconds(u64),
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -44,7 +44,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => peer().prop_map(Op::Drop),
         5 => peer().prop_map(Op::Take),
         1 => peer().prop_map(Op::Stale),
-        1 => (1..20_u64).prop_map(Op::Minutes),
+        1 => prop_oneof![5..60_u64, 60..1_200_u64].prop_map(Op::Seconds),
     ];
     prop::collection::vec(op, 0..200)
 }
@@ -94,6 +94,10 @@ struct World {
     /// Those lost, since when.
     lost: BTreeMap<usize, Instant>,
     tunnels: BTreeSet<(usize, usize)>,
+    /// Those that an earlier stream asked for.
+    aside: BTreeSet<(usize, usize)>,
+    /// When they are given up, by the peer that asked for them.
+    regains: BTreeMap<usize, Instant>,
     /// The key that each peer has announced and that is still known.
     announced: BTreeMap<usize, NodeKey>,
     /// Streams with a letter in flight.
@@ -112,6 +116,8 @@ impl World {
             streams: (0..PEERS).map(|_| None).collect(),
             lost: BTreeMap::new(),
             tunnels: BTreeSet::new(),
+            aside: BTreeSet::new(),
+            regains: BTreeMap::new(),
             announced: BTreeMap::new(),
             letters: BTreeSet::new(),
         }
@@ -119,6 +125,10 @@ impl World {
 
     fn tied(&self, one: usize, other: usize) -> bool {
         self.tunnels.contains(&(one, other)) || self.tunnels.contains(&(other, one))
+    }
+
+    fn in_sight(&self, one: usize, other: usize) -> bool {
+        [(one, other), (other, one)].iter().any(|pair| self.tunnels.contains(pair) && !self.aside.contains(pair))
     }
 
     fn tell_node(&mut self, to: usize, about: usize, version: i32) {
@@ -159,6 +169,7 @@ impl World {
         let partners: Vec<usize> = (0..PEERS).filter(|other| self.tied(peer, *other)).collect();
         if !keep_tunnels {
             self.tunnels.retain(|(from, _)| *from != peer);
+            self.aside.retain(|(from, _)| *from != peer);
         }
         for partner in partners {
             if !silent {
@@ -171,6 +182,7 @@ impl World {
         self.stale.extend(self.seats[peer].take());
         self.streams[peer] = None;
         self.letters.remove(&peer);
+        self.regains.remove(&peer);
         if !keep_tunnels {
             self.announced.remove(&peer);
             self.lost.remove(&peer);
@@ -181,17 +193,19 @@ impl World {
         match op {
             Op::Join(peer) => {
                 let who = if peer < AGENTS { Who::Agent(AgentId(id(peer))) } else { Who::Client };
-                let seat = self.coordinator.join(id(peer), who);
+                let seat = self.coordinator.join(id(peer), who, self.now);
                 let older = self.seats[peer].replace(seat);
                 self.streams[peer] = Some(Stream::default());
                 self.letters.remove(&peer);
                 self.lost.remove(&peer);
+                self.aside.extend(self.tunnels.iter().filter(|(from, _)| *from == peer));
+                self.regains.insert(peer, self.now + TUNNELS_KEPT);
                 let effects = self.effects();
                 let superseded = effects.into_iter().find(|effect| matches!(effect, Effect::Superseded(_)));
                 assert_eq!(superseded, older.clone().map(Effect::Superseded));
                 self.stale.extend(older);
                 for other in 0..PEERS {
-                    if self.tied(peer, other)
+                    if self.in_sight(peer, other)
                         && let Some(version) = self.streams[other].as_ref().and_then(|stream| stream.node)
                     {
                         self.tell_node(peer, other, version);
@@ -204,7 +218,7 @@ impl World {
                 self.streams[peer].as_mut().unwrap().node = Some(version);
                 self.announced.insert(peer, key(peer, version));
                 for other in 0..PEERS {
-                    if self.tied(peer, other) {
+                    if self.in_sight(peer, other) {
                         self.tell_node(other, peer, version);
                     }
                 }
@@ -216,6 +230,7 @@ impl World {
                     return;
                 }
                 self.tunnels.insert((from, to));
+                self.aside.remove(&(from, to));
                 for (receiver, subject) in [(from, to), (to, from)] {
                     if let Some(version) = self.streams[subject].as_ref().and_then(|stream| stream.node) {
                         self.tell_node(receiver, subject, version);
@@ -225,6 +240,7 @@ impl World {
             Op::Remove(from, to) => {
                 let Some(seat) = self.seats[from].clone() else { return };
                 self.coordinator.remove_tunnel(&seat, id(to));
+                self.aside.remove(&(from, to));
                 if self.tunnels.remove(&(from, to)) && !self.tied(from, to) {
                     for (receiver, subject) in [(from, to), (to, from)] {
                         self.tell_gone(receiver, subject, Told::Disconnected, false);
@@ -235,7 +251,7 @@ impl World {
             Op::Ready(from, of) => {
                 let Some(seat) = self.seats[from].clone() else { return };
                 self.coordinator.ready(&seat, id(of));
-                if !self.tied(from, of) {
+                if !self.in_sight(from, of) {
                     self.streams[from].as_mut().unwrap().errors.insert(of);
                 } else if let Some(stream) = &mut self.streams[of] {
                     stream.ready.insert(from);
@@ -276,9 +292,24 @@ impl World {
                 assert_eq!(self.coordinator.take(&seat), Vec::new());
                 assert_eq!(self.effects(), Vec::new(), "nothing follows from it");
             }
-            Op::Minutes(minutes) => {
-                self.now += Duration::from_secs(60 * minutes);
+            Op::Seconds(seconds) => {
+                self.now += Duration::from_secs(seconds);
                 self.coordinator.expire(self.now);
+                let due: Vec<usize> = self.regains.keys().copied().collect();
+                for peer in due.into_iter().filter(|peer| self.regains[peer] <= self.now).collect::<Vec<_>>() {
+                    self.regains.remove(&peer);
+                    for other in 0..PEERS {
+                        if self.aside.remove(&(peer, other))
+                            && self.tunnels.remove(&(peer, other))
+                            && !self.tied(peer, other)
+                        {
+                            for (receiver, subject) in [(peer, other), (other, peer)] {
+                                self.tell_gone(receiver, subject, Told::Disconnected, true);
+                                self.untie(receiver, subject);
+                            }
+                        }
+                    }
+                }
                 let due: Vec<usize> = self.lost.keys().copied().collect();
                 for peer in due {
                     if self.now - self.lost[&peer] >= LOST_KEPT {
@@ -289,6 +320,12 @@ impl World {
         }
         self.effects();
         self.check();
+    }
+
+    /// A new stream has been told of nobody but those it may see by what it asked itself.
+    fn check_sight(&self, peer: usize, subject: usize) {
+        let gone = self.streams[subject].is_none();
+        assert!(gone || self.in_sight(peer, subject) || self.aside.contains(&(subject, peer)), "{peer} of {subject}");
     }
 
     /// Takes the effects; a stream gets one letter at most until it reads.
@@ -350,6 +387,7 @@ impl World {
                 Kind::Unspecified => panic!("{update:?}"),
             };
             if let Told::Node(_) = one {
+                self.check_sight(peer, subject);
                 assert!(self.tied(peer, subject), "no node leaks");
                 assert!(!ready.contains(&subject), "the node comes before the readiness");
             }
@@ -392,6 +430,7 @@ impl World {
     /// When all have read everything, each live pair with a tunnel knows the other's newest node, and
     /// nobody knows anything of others.
     fn finish(&mut self) {
+        self.run(Op::Seconds(TUNNELS_KEPT.as_secs()));
         for peer in 0..PEERS {
             self.take(peer);
             self.take(peer);
@@ -413,9 +452,9 @@ impl World {
         for peer in 0..PEERS {
             self.run(Op::Disconnect(peer));
         }
-        self.run(Op::Minutes(20));
+        self.run(Op::Seconds(LOST_KEPT.as_secs()));
         assert_eq!(self.coordinator.counts(), Counts::default(), "nothing is left");
-        assert!(self.coordinator.peers.is_empty());
+        assert!(self.coordinator.peers.is_empty() && self.coordinator.regains.is_empty());
     }
 }
 

@@ -24,11 +24,11 @@ fn new() -> (Coordinator, Keys) {
 }
 
 fn agent(coordinator: &mut Coordinator) -> Seat {
-    coordinator.join(AGENT, Who::Agent(AgentId(AGENT)))
+    coordinator.join(AGENT, Who::Agent(AgentId(AGENT)), Instant::now())
 }
 
 fn client(coordinator: &mut Coordinator) -> Seat {
-    coordinator.join(CLIENT, Who::Client)
+    coordinator.join(CLIENT, Who::Client, Instant::now())
 }
 
 /// A client with a tunnel to an agent that has announced `region`; both have read everything.
@@ -119,7 +119,7 @@ fn a_new_tunnel_shows_both_ends_to_each_other() {
 fn the_init_batch_is_one_message() {
     let (mut coordinator, _) = new();
     for number in 0..50 {
-        let client = coordinator.join(Uuid::from_u128(number), Who::Client);
+        let client = coordinator.join(Uuid::from_u128(number), Who::Client, Instant::now());
         coordinator.add_tunnel(&client, AGENT).unwrap();
         if number < 40 {
             coordinator.update(&client, region(1)).unwrap();
@@ -253,7 +253,9 @@ fn a_resumed_client_has_its_tunnels() {
     assert_eq!(told(&mut coordinator, &agent), ["LOST lost"]);
     coordinator.expire(now + LOST_KEPT - Duration::from_secs(1));
     let client = self::client(&mut coordinator);
-    assert_eq!(told(&mut coordinator, &client), ["NODE init 999"]);
+    assert_eq!(told(&mut coordinator, &client), [""; 0], "it has not asked again yet");
+    coordinator.add_tunnel(&client, AGENT).unwrap();
+    assert_eq!(told(&mut coordinator, &client), ["NODE add tunnel 999"]);
     coordinator.update(&client, region(1)).unwrap();
     assert_eq!(told(&mut coordinator, &agent), ["NODE node update 1"]);
     coordinator.expire(now + LOST_KEPT * 2);
@@ -262,10 +264,43 @@ fn a_resumed_client_has_its_tunnels() {
 }
 
 #[test]
+fn partners_of_a_client_that_comes_again_at_once_notice_nothing() {
+    let (mut coordinator, agent, client) = pair();
+    let newer = self::client(&mut coordinator);
+    coordinator.lose(&client, Instant::now());
+    coordinator.add_tunnel(&newer, AGENT).unwrap();
+    coordinator.update(&newer, region(1)).unwrap();
+    assert_eq!(told(&mut coordinator, &newer), ["NODE add tunnel 999"]);
+    assert_eq!(told(&mut coordinator, &agent), [""; 0]);
+}
+
+#[test]
+fn tunnels_that_are_not_asked_for_again_end() {
+    let (mut coordinator, agent, _) = pair();
+    let now = Instant::now();
+    let client = coordinator.join(CLIENT, Who::Client, now);
+    coordinator.update(&client, region(2)).unwrap();
+    coordinator.update(&agent, region(998)).unwrap();
+    coordinator.ready(&agent, CLIENT);
+    assert_eq!(told(&mut coordinator, &client), [""; 0], "perhaps it may not reach the agent any more");
+    assert_eq!(coordinator.take(&agent).len(), 1, "which is told that it shares no tunnel");
+    coordinator.expire(now + TUNNELS_KEPT - Duration::from_millis(1));
+    assert_eq!(told(&mut coordinator, &agent), [""; 0]);
+    coordinator.expire(now + TUNNELS_KEPT);
+    assert_eq!(told(&mut coordinator, &agent), ["DISCONNECTED remove tunnel"]);
+    assert_eq!(coordinator.counts().tunnels, 0);
+    coordinator.add_tunnel(&client, AGENT).unwrap();
+    coordinator.expire(now + TUNNELS_KEPT * 2);
+    assert_eq!(told(&mut coordinator, &agent), ["NODE add tunnel 2"], "a new one stays");
+    assert_eq!(coordinator.counts().tunnels, 1);
+}
+
+#[test]
 fn a_client_back_before_anyone_read_of_its_loss_is_told_anew() {
     let (mut coordinator, agent, client) = pair();
     coordinator.lose(&client, Instant::now());
     let client = self::client(&mut coordinator);
+    coordinator.add_tunnel(&client, AGENT).unwrap();
     coordinator.update(&client, region(1)).unwrap();
     // The agent's answer to a NODE is what lets the client begin its handshake.
     assert_eq!(told(&mut coordinator, &agent), ["NODE node update 1"]);
@@ -298,7 +333,7 @@ fn lost_peers_are_bounded() {
     let (mut coordinator, _) = new();
     let now = Instant::now();
     for number in 0..LOST_PEERS + 10 {
-        let seat = coordinator.join(Uuid::from_u128(number as u128), Who::Client);
+        let seat = coordinator.join(Uuid::from_u128(number as u128), Who::Client, Instant::now());
         coordinator.add_tunnel(&seat, AGENT).unwrap_or_default();
         coordinator.update(&seat, region(1)).unwrap();
         coordinator.lose(&seat, now + Duration::from_millis(number as u64));
@@ -368,7 +403,7 @@ fn addresses_of_others_are_refused() {
     coordinator.lose(&agent, Instant::now());
     assert_eq!(coordinator.update(&client, keyed(1, taken)), refused(), "it may come back");
     coordinator.update(&client, keyed(1, "fd7a:115c:a1e0::1")).unwrap();
-    let other = coordinator.join(OTHER, Who::Client);
+    let other = coordinator.join(OTHER, Who::Client, Instant::now());
     let stolen = Err("invalid node address, got fd7a:115c:a1e0::1".into());
     assert_eq!(coordinator.update(&other, keyed(2, "fd7a:115c:a1e0::1")), stolen, "a client has it");
     assert_eq!(coordinator.update(&other, keyed(1, "fd7a:115c:a1e0::1")), Ok(()), "the same process");
@@ -387,10 +422,10 @@ fn tunnels_are_bounded_at_both_ends() {
     assert_eq!(coordinator.add_tunnel(&client, AGENT), Err(TooMany::OfYours));
     assert_eq!(coordinator.add_tunnel(&client, Uuid::from_u128(0x1_0000)), Ok(()), "that one exists");
     for number in 0..TUNNELS_PER_PEER {
-        let one = coordinator.join(Uuid::from_u128(0x2_0000 + number as u128), Who::Client);
+        let one = coordinator.join(Uuid::from_u128(0x2_0000 + number as u128), Who::Client, Instant::now());
         coordinator.add_tunnel(&one, AGENT).unwrap();
     }
-    let other = coordinator.join(OTHER, Who::Client);
+    let other = coordinator.join(OTHER, Who::Client, Instant::now());
     assert_eq!(coordinator.add_tunnel(&other, AGENT), Err(TooMany::OfTheOther));
     coordinator.remove_tunnel(&client, Uuid::from_u128(0x1_0000));
     assert_eq!(coordinator.add_tunnel(&client, OTHER), Ok(()));
