@@ -26,6 +26,7 @@ use super::addresses::Addresses;
 use super::admission;
 use super::inbox::Inbox;
 use super::keys::Keys;
+use super::peer::{Open, Peer};
 use super::seat::{Counts, NodeInfo, Seat, Who};
 use super::tunnels::{TooMany, Tunnels};
 use crate::model::AgentId;
@@ -34,7 +35,13 @@ use crate::wire::proto::tailnet::{CoordinateResponse, Node};
 #[cfg(test)]
 mod crowds;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod reader;
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod tests;
 
@@ -56,27 +63,6 @@ pub enum Effect {
     Superseded(Seat),
     /// End this stream: the server withdraws the peer. It counts no longer.
     Withdrawn(Seat),
-}
-
-struct Peer {
-    who: Who,
-    /// The stream, while there is one.
-    seat: Option<Open>,
-    /// Since when there is none.
-    lost_at: Option<Instant>,
-    /// When the tunnels of its earlier streams are given up.
-    regain_until: Option<Instant>,
-    /// What it announced on this stream.
-    node: Option<Arc<Node>>,
-    /// Whether it has announced anything on any stream, so that others may know it.
-    announced: bool,
-}
-
-struct Open {
-    seat: Seat,
-    inbox: Inbox,
-    /// The stream was told of its inbox and has not taken it since.
-    told: bool,
 }
 
 /// The state machine.

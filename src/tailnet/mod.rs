@@ -14,6 +14,7 @@ mod inbox;
 pub mod keys;
 mod message;
 pub mod nodes;
+mod peer;
 pub mod resume;
 mod seat;
 mod tunnels;
