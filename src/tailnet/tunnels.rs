@@ -139,6 +139,12 @@ impl Tunnels {
         self.count
     }
 
+    /// Whether nothing at all is remembered.
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        self.count == 0 && self.from.is_empty() && self.to.is_empty() && self.aside.is_empty()
+    }
+
     fn of(&self, peer: Uuid) -> usize {
         self.from.get(&peer).map_or(0, BTreeSet::len) + self.to.get(&peer).map_or(0, BTreeSet::len)
     }

@@ -176,7 +176,7 @@ fn who_does_not_read_holds_no_more_than_its_tunnels() {
     }
     let tunnels = crowd.coordinator.partners(id(0)).len();
     let open = crowd.coordinator.peers[&id(0)].seat.as_ref().unwrap();
-    assert_eq!(open.inbox.views(), tunnels);
+    assert_eq!(open.inbox.subjects().len(), tunnels);
     crowd.counted();
     let agent = crowd.agents[0].clone();
     assert_eq!(crowd.coordinator.take(&agent), [], "nothing of that is news");
