@@ -5,6 +5,7 @@ pub mod admin;
 pub mod agent_logs;
 pub mod agents;
 pub mod app;
+pub mod credential;
 pub mod cron;
 pub mod declare;
 pub mod error;
