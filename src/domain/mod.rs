@@ -6,6 +6,7 @@ pub mod agent_logs;
 pub mod agents;
 pub mod app;
 pub mod connection_log;
+pub mod credential;
 pub mod cron;
 pub mod declare;
 pub mod error;
