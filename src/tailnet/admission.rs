@@ -1,9 +1,18 @@
-//! What an agent may ask of the coordinator.
+//! What a peer may ask of the coordinator. Pure: what needs the state of others is refused by
+//! [`super::Tailnet`] itself.
+//!
+//! Texts and order are those of the real server (tailnet/tunnel.go, v2.24.0). Beyond it, whatever
+//! receivers would choke on is refused here, and a node's size is bounded. A node is passed on as it
+//! came, but for fields that `tailnet.proto` does not have: the protobuf library does not keep them. No
+//! release so far sends any.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::model::AgentId;
-use crate::wire::proto::tailnet::CoordinateRequest;
+use prost::Message;
+use uuid::Uuid;
+
+use crate::model::{AgentId, NodeKey};
+use crate::wire::proto::tailnet::{CoordinateRequest, Node, coordinate_request};
 
 /// First six bytes of an address that the command line and servers dial.
 const TAILSCALE_PREFIX: [u8; 6] = [0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0];
@@ -11,6 +20,15 @@ const TAILSCALE_PREFIX: [u8; 6] = [0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0];
 const CODER_PREFIX: [u8; 6] = [0xfd, 0x60, 0x62, 0x7a, 0xa4, 0x2b];
 /// What agents before 2023 announced.
 const LEGACY: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0x49d6, 0xb259, 0xb7ac, 0xb1b2, 0x48f4);
+
+/// Bytes of an encoded node. Usual ones have 300 to 600; a machine with a bridge per container network
+/// has an endpoint of about 22 bytes for each. Kept once per peer: 320 MiB if all connections were used
+/// to fill it.
+pub const NODE_BYTES: usize = 32 * 1024;
+/// Addresses of a node; a real one has one or two. Each is looked up among those of other peers.
+pub const NODE_ADDRESSES: usize = 16;
+/// UDP endpoints of a node, one per network interface of the machine and some beside.
+pub const NODE_ENDPOINTS: usize = 1_024;
 
 /// The addresses that `agent` may announce: its id behind either prefix, or the legacy one.
 pub fn addresses(agent: AgentId) -> [Ipv6Addr; 3] {
@@ -24,25 +42,127 @@ pub fn addresses(agent: AgentId) -> [Ipv6Addr; 3] {
     [behind(TAILSCALE_PREFIX), behind(CODER_PREFIX), LEGACY]
 }
 
-/// Judges a request of `agent`; the refusal is the text that ends its stream (tailnet/tunnel.go,
-/// v2.24.0). The real server looks at `addresses` only. `allowed_ips` is what peers give to
-/// WireGuard, so the same rule holds for it here; agents send the same list twice.
+/// Judges a request of `agent`; the refusal is the text that ends its stream. The real server looks at
+/// `addresses` only. `allowed_ips` is what peers give to WireGuard, so the same rule holds for it here;
+/// agents send the same list twice.
 pub fn agent(agent: AgentId, request: &CoordinateRequest) -> Result<(), String> {
     if request.add_tunnel.is_some() {
         return Err("agents cannot open tunnels".into());
     }
-    let Some(node) = request.update_self.as_ref().and_then(|update| update.node.as_ref()) else { return Ok(()) };
+    let Some(update) = &request.update_self else { return Ok(()) };
     let own = addresses(agent);
-    for text in node.addresses.iter().chain(&node.allowed_ips) {
-        let (address, bits) = parse_prefix(text).ok_or_else(|| format!("parse node address: {text:?} is no prefix"))?;
-        if bits != 128 {
-            return Err(format!("invalid address bits, expected 128, got {bits}"));
-        }
-        if !own.iter().any(|one| IpAddr::V6(*one) == address) {
-            return Err(format!("invalid node address, got {address}"));
+    node(update, |address| own.contains(&address))
+}
+
+/// Judges a request of a client, which may reach agent `only`, or, with `None`, any to which the caller
+/// finds its user entitled.
+///
+/// The real server lets clients announce any address. Here it must have one of the two prefixes, which
+/// all clients use; that it is not another peer's, [`super::Tailnet::update`] sees to.
+pub fn client(request: &CoordinateRequest, only: Option<AgentId>) -> Result<(), String> {
+    if let Some(tunnel) = &request.add_tunnel {
+        let to = peer_id(&tunnel.id).map_err(|text| format!("parse add tunnel id: {text}"))?;
+        if let Some(only) = only
+            && only.0 != to
+        {
+            return Err(format!("invalid agent id, expected {only}, got {to}"));
         }
     }
-    Ok(())
+    if let Some(update) = &request.update_self {
+        node(update, |address| {
+            let prefix = address.octets();
+            (prefix.starts_with(&TAILSCALE_PREFIX) || prefix.starts_with(&CODER_PREFIX)) && address != LEGACY
+        })?;
+    }
+    match request.ready_for_handshake.is_empty() {
+        true => Ok(()),
+        false => Err("clients may not send ready_for_handshake".into()),
+    }
+}
+
+/// A peer's id as requests carry it: 16 bytes. The refusal is worded as by the real server
+/// (github.com/google/uuid v1.6.0 hash.go).
+pub fn peer_id(bytes: &[u8]) -> Result<Uuid, String> {
+    Uuid::from_slice(bytes).map_err(|_| format!("invalid UUID (got {} bytes)", bytes.len()))
+}
+
+/// The node key: `np` and 32 bytes, not all zero.
+pub fn node_key(node: &Node) -> Option<NodeKey> {
+    let key: [u8; 32] = node.key.strip_prefix(b"np")?.try_into().ok()?;
+    (key != [0; 32]).then_some(NodeKey(key))
+}
+
+/// The addresses that others will route to the node: those of `addresses` and of `allowed_ips`, each
+/// once.
+pub(super) fn inner_addresses(node: &Node) -> Vec<Ipv6Addr> {
+    let mut all = Vec::with_capacity(2);
+    for text in node.addresses.iter().chain(&node.allowed_ips) {
+        if let Some((IpAddr::V6(address), _)) = parse_prefix(text)
+            && !all.contains(&address)
+        {
+            all.push(address);
+        }
+    }
+    all
+}
+
+/// Judges an announced node, whose addresses must be /128 and satisfy `may_have`.
+fn node(update: &coordinate_request::UpdateSelf, may_have: impl Fn(Ipv6Addr) -> bool) -> Result<(), String> {
+    let Some(node) = &update.node else { return Err("update_self has no node".into()) };
+    let bytes = node.encoded_len();
+    if bytes > NODE_BYTES {
+        return Err(format!("invalid node, expected at most {NODE_BYTES} bytes, got {bytes}"));
+    }
+    for (what, list) in [("addresses", &node.addresses), ("allowed_ips", &node.allowed_ips)] {
+        if list.len() > NODE_ADDRESSES {
+            return Err(format!("invalid node {what}, expected at most {NODE_ADDRESSES}, got {}", list.len()));
+        }
+        for text in list {
+            let (address, bits) =
+                parse_prefix(text).ok_or_else(|| format!("parse node address: {text:?} is no prefix"))?;
+            if bits != 128 {
+                return Err(format!("invalid address bits, expected 128, got {bits}"));
+            }
+            match address {
+                IpAddr::V6(address) if may_have(address) => {}
+                _ => return Err(format!("invalid node address, got {address}")),
+            }
+        }
+    }
+    if node_key(node).is_none() {
+        return Err("invalid node key, expected \"np\" and 32 bytes that are not all zero".into());
+    }
+    if !is_disco_key(&node.disco) {
+        return Err("invalid disco key, expected \"discokey:\" and 64 hex digits that are not all zero".into());
+    }
+    // Zero is no region yet, which receivers pass over (tailnet/configmaps.go updatePeerLocked, v2.24.0).
+    if node.preferred_derp < 0 {
+        return Err(format!("invalid preferred DERP region, got {}", node.preferred_derp));
+    }
+    if node.endpoints.len() > NODE_ENDPOINTS {
+        return Err(format!("invalid node endpoints, expected at most {NODE_ENDPOINTS}, got {}", node.endpoints.len()));
+    }
+    match node.endpoints.iter().find(|endpoint| !is_endpoint(endpoint)) {
+        Some(text) => Err(format!("invalid node endpoint, got {text:?}")),
+        None => Ok(()),
+    }
+}
+
+fn is_disco_key(text: &str) -> bool {
+    text.strip_prefix("discokey:").is_some_and(|hex| {
+        hex.len() == 64
+            && hex.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'))
+            && hex.bytes().any(|digit| digit != b'0')
+    })
+}
+
+/// `ADDRESS:PORT` or `[ADDRESS]:PORT`. Go writes the zone of a link-local address as a name, which is of
+/// no use to others but does no harm.
+fn is_endpoint(text: &str) -> bool {
+    match text.split_once('%').and_then(|(address, rest)| Some((address, rest.split_once(']')?))) {
+        Some((address, (zone, port))) => !zone.is_empty() && format!("{address}]{port}").parse::<SocketAddr>().is_ok(),
+        None => text.parse::<SocketAddr>().is_ok(),
+    }
 }
 
 /// `ADDRESS/BITS`, as strict as Go's netip.ParsePrefix: no zone, no sign, no leading zero.
@@ -65,9 +185,19 @@ mod tests {
         AgentId("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".parse().unwrap())
     }
 
+    /// A node that is in order, without addresses.
+    fn plain() -> Node {
+        Node {
+            key: [b"np".as_slice(), &[7; 32]].concat(),
+            disco: format!("discokey:{}", "0a".repeat(32)),
+            preferred_derp: 999,
+            ..Node::default()
+        }
+    }
+
     fn announce(addresses: &[&str], allowed: &[&str]) -> Result<(), String> {
         let list = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
-        let node = Node { addresses: list(addresses), allowed_ips: list(allowed), ..Node::default() };
+        let node = Node { addresses: list(addresses), allowed_ips: list(allowed), ..plain() };
         let update_self = Some(coordinate_request::UpdateSelf { node: Some(node) });
         agent(me(), &CoordinateRequest { update_self, ..CoordinateRequest::default() })
     }

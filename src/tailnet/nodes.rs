@@ -1,19 +1,11 @@
 //! The node that each connected agent last announced, and the stream on which it did.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use super::seat::NodeInfo;
 use crate::model::AgentId;
 use crate::ops::mail::Address;
-
-/// What others need of an agent's node at present.
-#[derive(Clone, PartialEq, Debug, Default)]
-pub struct NodeInfo {
-    /// Region it prefers.
-    pub preferred_derp: i32,
-    /// `<region>-v4` or `<region>-v6` → seconds.
-    pub derp_latency: BTreeMap<String, f64>,
-}
 
 /// The coordination stream of an agent: the newest one that it opened counts.
 #[derive(Clone)]

@@ -12,6 +12,8 @@ use super::driver::Server;
 
 fn node(region: i32, addresses: &[String]) -> Vec<u8> {
     let node = Node {
+        key: [b"np".as_slice(), &[7; 32]].concat(),
+        disco: format!("discokey:{}", "0a".repeat(32)),
         preferred_derp: region,
         derp_latency: [("999-v4".to_owned(), 0.01)].into(),
         addresses: addresses.to_vec(),
