@@ -13,7 +13,6 @@ use crate::store::Store;
 use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
-use crate::tailnet::nodes::Nodes;
 use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
@@ -30,8 +29,6 @@ pub struct App {
     pub hub: Hub,
     /// Which agents are connected at present.
     pub presence: Presence,
-    /// What agents last said about their place in the tailnet.
-    pub nodes: Nodes,
     /// Who sees whom.
     pub tailnet: Tailnet,
     /// Lets clients keep their place in it.
@@ -56,7 +53,6 @@ impl App {
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
-            nodes: Nodes::default(),
             tailnet: Tailnet::new(keys.clone()),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             keys,

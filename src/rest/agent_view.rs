@@ -31,7 +31,7 @@ pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let sources = logs::sources(conn, agent.id)?;
     let scripts = scripts::of_agent(conn, agent.id)?;
     let connection = agents::connection(agent, app.presence.of(agent.id), Timestamp::now());
-    let latency = match app.nodes.of(agent.id) {
+    let latency = match app.tailnet.node_of(agent.id) {
         Some(node) => agents::latency(&node, &app.derp_map.now().region_names()),
         None => BTreeMap::new(),
     };
