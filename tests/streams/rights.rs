@@ -98,23 +98,27 @@ fn requests_are_done_in_their_order_though_one_is_looked_up() {
     let server = Server::with_pool(1, 16);
     let mut agent = server.join_agent();
     let mut client = server.join_all(server.credential());
+    let client_id = client.id;
     let (release, busy) = std::sync::mpsc::channel::<()>();
     server.app.jobs.try_submit(move || busy.recv().unwrap_or(())).unwrap();
     client.say(tunnel(*server.agent.as_bytes()));
     client.say(announce(7, 999, &somewhere(7)));
     client.say(no_tunnel(*server.agent.as_bytes()));
     client.say(tunnel(*server.agent.as_bytes()));
-    client.say(disconnect());
     assert!(client.is_quiet() && agent.is_quiet());
     assert!(!server.app.keys.knows(&NodeKey([7; 32])), "the node waits for the tunnel before it");
     drop(release);
-    assert_eq!(client.hear(), (server.agent.0, Kind::Node));
+    client.until("the tunnel is there again", || server.app.keys.knows(&NodeKey([7; 32])).then_some(()));
+    client.until("looked up", || (server.app.tailnet.partners(client_id) == [server.agent.0]).then_some(()));
+    assert_eq!(agent.hear(), (client.id, Kind::Node));
+    client.say(tunnel(*server.agent.as_bytes()));
+    client.say(disconnect());
     let mut last = client.line.next(client.stream);
     while last != Packet::Close {
         last = client.line.next(client.stream);
     }
     assert!(server.app.tailnet.partners(client.id).is_empty());
-    assert!(agent.is_quiet() || agent.hear() == (client.id, Kind::Node), "whatever it was told, it was untold");
+    assert_eq!(agent.hear(), (client.id, Kind::Disconnected));
 }
 
 #[test]
