@@ -26,6 +26,10 @@ pub struct Metrics {
     pub agent_reports_dropped: Counter,
     /// One-way streams (logs, metadata, relay map, reinit) open at present.
     pub watchers: Gauge,
+    /// Peers that the coordinator knows at present: agents and clients with a stream, and those lost.
+    pub tailnet_peers: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// Tunnels that the coordinator knows at present.
+    pub tailnet_tunnels: Gauge,
     /// Public connections open, as the edge last said.
     pub connections: Gauge,
     /// Public connections accepted since the start, as the edge last said.
@@ -62,6 +66,10 @@ impl Metrics {
         );
         let watchers = Gauge::default();
         registry.register("watchers", "One-way streams open", watchers.clone());
+        let tailnet_peers = Family::default();
+        registry.register("tailnet_peers", "Peers that the coordinator knows", tailnet_peers.clone());
+        let tailnet_tunnels = Gauge::default();
+        registry.register("tailnet_tunnels", "Tunnels that the coordinator knows", tailnet_tunnels.clone());
         let connections = Gauge::default();
         registry.register("connections", "Public connections open", connections.clone());
         let connections_accepted = Gauge::default();
@@ -82,6 +90,8 @@ impl Metrics {
             agent_calls_delayed,
             agent_reports_dropped,
             watchers,
+            tailnet_peers,
+            tailnet_tunnels,
             connections,
             connections_accepted,
             refused,

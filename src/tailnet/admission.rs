@@ -177,9 +177,8 @@ fn parse_prefix(text: &str) -> Option<(IpAddr, u8)> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use crate::wire::proto::tailnet::{Node, coordinate_request};
 
     fn me() -> AgentId {
         AgentId("aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee".parse().unwrap())
@@ -233,8 +232,118 @@ mod tests {
 
     #[test]
     fn refuses_tunnels_of_agents() {
-        let add_tunnel = Some(coordinate_request::Tunnel { id: vec![1; 16] });
-        let request = CoordinateRequest { add_tunnel, ..CoordinateRequest::default() };
+        let request = opening(vec![1; 16]);
         assert_eq!(agent(me(), &request), Err("agents cannot open tunnels".to_owned()));
+    }
+
+    fn opening(id: Vec<u8>) -> CoordinateRequest {
+        let add_tunnel = Some(coordinate_request::Tunnel { id });
+        CoordinateRequest { add_tunnel, ..CoordinateRequest::default() }
+    }
+
+    fn updating(node: Node) -> CoordinateRequest {
+        let update_self = Some(coordinate_request::UpdateSelf { node: Some(node) });
+        CoordinateRequest { update_self, ..CoordinateRequest::default() }
+    }
+
+    #[test]
+    fn clients_reach_the_agent_that_they_dialled() {
+        assert_eq!(client(&opening(me().as_bytes().to_vec()), Some(me())), Ok(()));
+        let other = "invalid agent id, expected aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee, \
+            got 01010101-0101-0101-0101-010101010101";
+        assert_eq!(client(&opening(vec![1; 16]), Some(me())), Err(other.to_owned()));
+        assert_eq!(client(&opening(vec![1; 16]), None), Ok(()), "the caller sees to that");
+        let short = Err("parse add tunnel id: invalid UUID (got 5 bytes)".to_owned());
+        assert_eq!(client(&opening(vec![1; 5]), None), short);
+        let ready_for_handshake = vec![coordinate_request::ReadyForHandshake { id: vec![1; 16] }];
+        let ready = CoordinateRequest { ready_for_handshake, ..CoordinateRequest::default() };
+        assert_eq!(client(&ready, None), Err("clients may not send ready_for_handshake".to_owned()));
+        assert_eq!(agent(me(), &ready), Ok(()));
+        let remove_tunnel = Some(coordinate_request::Tunnel { id: vec![1; 16] });
+        let disconnect = Some(coordinate_request::Disconnect {});
+        let rest = CoordinateRequest { remove_tunnel, disconnect, ..CoordinateRequest::default() };
+        assert_eq!((agent(me(), &rest), client(&rest, Some(me()))), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn clients_have_addresses_behind_the_two_prefixes() {
+        let with = |address: &str| {
+            let addresses = vec![address.to_owned()];
+            client(&updating(Node { allowed_ips: addresses.clone(), addresses, ..plain() }), None)
+        };
+        assert_eq!(with("fd7a:115c:a1e0:1:2:3:4:5/128"), Ok(()));
+        assert_eq!(with("fd60:627a:a42b:1:2:3:4:5/128"), Ok(()));
+        assert_eq!(with("fd7a:115c:a1e0::/48"), Err("invalid address bits, expected 128, got 48".to_owned()));
+        for foreign in ["fd7a:115c:a1e1::1", "10.0.0.1", "::1", "fd7a:115c:a1e0:49d6:b259:b7ac:b1b2:48f4"] {
+            let bits = if foreign.contains(':') { 128 } else { 32 };
+            let refused = with(&format!("{foreign}/{bits}")).unwrap_err();
+            assert!(refused.starts_with("invalid "), "{refused}");
+        }
+        let hidden = Node { allowed_ips: vec!["fd7a:115c:a1e1::1/128".into()], ..plain() };
+        assert_eq!(client(&updating(hidden), None), Err("invalid node address, got fd7a:115c:a1e1::1".to_owned()));
+    }
+
+    #[test]
+    fn refuses_nodes_that_receivers_cannot_use() {
+        let why = |node: Node| {
+            let refusal = agent(me(), &updating(node.clone())).unwrap_err();
+            assert_eq!(client(&updating(node), None), Err(refusal.clone()), "the same for both");
+            refusal
+        };
+        let keys: [&[u8]; 5] = [b"", b"np", &[7; 32], &[b"np".as_slice(), &[0; 32]].concat(), &[b'n'; 34]];
+        for key in keys {
+            assert!(why(Node { key: key.to_vec(), ..plain() }).starts_with("invalid node key"), "{key:?}");
+        }
+        for hex in ["", "0", &"0".repeat(64), &"A1".repeat(32), &"a1".repeat(33), &"g".repeat(64)] {
+            assert!(
+                why(Node { disco: format!("discokey:{hex}"), ..plain() }).starts_with("invalid disco key"),
+                "{hex}"
+            );
+        }
+        assert!(why(Node { disco: "0a".repeat(32), ..plain() }).starts_with("invalid disco key"));
+        assert_eq!(why(Node { preferred_derp: -1, ..plain() }), "invalid preferred DERP region, got -1");
+        for endpoint in ["", "192.0.2.1", "192.0.2.1:99999", "host:1", "2001:db8::1:5", "[fe80::1%]:5", "[fe80::1%x:5"]
+        {
+            let node = Node { endpoints: vec!["192.0.2.1:1".into(), endpoint.into()], ..plain() };
+            assert_eq!(why(node), format!("invalid node endpoint, got {endpoint:?}"));
+        }
+        let many = |what: &str, count: usize| vec![what.to_owned(); count];
+        let own = "fd7a:115c:a1e0:4ccc:8ddd:eeee:eeee:eeee/128";
+        let node = Node { addresses: many(own, NODE_ADDRESSES + 1), ..plain() };
+        assert_eq!(why(node), "invalid node addresses, expected at most 16, got 17");
+        let node = Node { endpoints: many("192.0.2.1:1", NODE_ENDPOINTS + 1), ..plain() };
+        assert_eq!(why(node), "invalid node endpoints, expected at most 1024, got 1025");
+        let node = Node { derp_forced_websocket: [(1, "x".repeat(NODE_BYTES))].into(), ..plain() };
+        assert!(why(node).starts_with("invalid node, expected at most 32768 bytes, got "));
+        let nothing = Some(coordinate_request::UpdateSelf { node: None });
+        let nothing = CoordinateRequest { update_self: nothing, ..CoordinateRequest::default() };
+        assert_eq!(agent(me(), &nothing), Err("update_self has no node".to_owned()));
+    }
+
+    /// The node of an agent, in hex, by the real agent's own package (coder v2.24.0, tailnet/proto).
+    const NODE: &str = concat!(
+        "0892a2c48891a284917212060880e2cfaa061a226e70358072d6365880d1aeea329adf9121383851ed21a28e3b75e965d0d2cd16",
+        "62542249646973636f6b65793a363035613732356432613461646665656231613239653137656464363231633162373539336565",
+        "3863646263343461633663346162366532663830356432336328e70732110a063939392d7634117b14ae47e17a643f422b666437",
+        "613a313135633a613165303a346363633a386464643a656565653a656565653a656565652f313238422b666436303a363237613a",
+        "613432623a346363633a386464643a656565653a656565653a656565652f3132384a2b666437613a313135633a613165303a3463",
+        "63633a386464643a656565653a656565653a656565652f3132384a2b666436303a363237613a613432623a346363633a38646464",
+        "3a656565653a656565653a656565652f313238520f3139322e302e322e313a3431363431",
+    );
+
+    #[test]
+    fn admits_the_node_of_a_real_agent() {
+        let bytes: Vec<u8> =
+            (0..NODE.len()).step_by(2).map(|at| u8::from_str_radix(&NODE[at..at + 2], 16).unwrap()).collect();
+        let node = Node::decode(bytes.as_slice()).unwrap();
+        assert_eq!(agent(me(), &updating(node.clone())), Ok(()));
+        assert_eq!(node.encode_to_vec(), bytes, "nothing is lost when it is passed on");
+        let endpoints = ["192.0.2.1:41641", "[2001:db8::1]:41641", "[fe80::1%eth0]:41641"].map(str::to_owned).to_vec();
+        let own = addresses(me())[..2].iter().map(|address| format!("{address}/128")).collect::<Vec<_>>();
+        let node = Node { endpoints, addresses: own.clone(), allowed_ips: own, ..plain() };
+        assert_eq!(agent(me(), &updating(node.clone())), Ok(()));
+        assert_eq!(inner_addresses(&node), addresses(me())[..2], "each once");
+        assert_eq!(node_key(&node), Some(NodeKey([7; 32])));
+        assert_eq!(agent(me(), &updating(Node { preferred_derp: 0, ..plain() })), Ok(()), "no region yet");
     }
 }

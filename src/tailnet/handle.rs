@@ -175,3 +175,70 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::ops::mail::{ConnId, Mailbox};
+
+    /// A loop of which nobody turns the handle: its mailbox has room for `letters`.
+    fn mailbox(letters: usize) -> (Address, Receiver<(ConnId, Mail)>, mio::Poll) {
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (sender, receiver) = sync_channel(letters);
+        let conn = ConnId { slot: 1, generation: 1 };
+        (Address { mailbox: Mailbox::new(sender, waker), conn }, receiver, poll)
+    }
+
+    fn arrived(receiver: &Receiver<(ConnId, Mail)>) -> Vec<String> {
+        receiver.try_iter().map(|(_, mail)| format!("{mail:?}")).collect()
+    }
+
+    fn node(region: i32) -> Node {
+        Node { preferred_derp: region, ..Node::default() }
+    }
+
+    #[test]
+    fn streams_are_told_by_their_own_marks() {
+        let (address, letters, _poll) = mailbox(16);
+        let tailnet = Tailnet::new(Keys::default());
+        let (agent, client) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let first = tailnet.join(client, Who::Client, address.clone(), 20);
+        tailnet.add_tunnel(&first, agent).unwrap();
+        let agent = tailnet.join(agent, Who::Agent(AgentId(agent)), address.clone(), 10);
+        tailnet.update(&agent, node(1)).unwrap();
+        tailnet.update(&agent, node(2)).unwrap();
+        assert_eq!(arrived(&letters), ["Inbox { tag: 20 }"]);
+        assert_eq!(tailnet.take(&first).len(), 1);
+        let second = tailnet.join(client, Who::Client, address, 21);
+        assert_eq!(arrived(&letters), ["Superseded { tag: 20 }", "Inbox { tag: 21 }"]);
+        assert!(second != first && !tailnet.is_current(&first));
+        assert!(tailnet.take(&first).is_empty());
+        tailnet.drop_peer(client);
+        assert_eq!(arrived(&letters), ["Close { code: 1008, reason: \"access was withdrawn\" }"]);
+        tailnet.disconnect(&agent);
+        assert_eq!(tailnet.lock().links.len(), 0, "nothing is left");
+    }
+
+    #[test]
+    fn a_letter_that_finds_no_room_is_followed_by_another() {
+        let (address, letters, _poll) = mailbox(1);
+        let tailnet = Tailnet::new(Keys::default());
+        let (agent, client) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let client = tailnet.join(client, Who::Client, address.clone(), 20);
+        tailnet.add_tunnel(&client, agent).unwrap();
+        let agent = tailnet.join(agent, Who::Agent(AgentId(agent)), address.clone(), 10);
+        assert!(address.try_post(Mail::Inbox { tag: 0 }));
+        tailnet.update(&agent, node(1)).unwrap();
+        assert_eq!(arrived(&letters), ["Inbox { tag: 0 }"], "it was full");
+        tailnet.update(&agent, node(2)).unwrap();
+        assert_eq!(arrived(&letters), ["Inbox { tag: 20 }"]);
+        let last = tailnet.take(&client);
+        let region =
+            |message: &CoordinateResponse| message.peer_updates.first()?.node.as_ref().map(|node| node.preferred_derp);
+        assert_eq!(last.iter().filter_map(region).collect::<Vec<_>>(), [2]);
+    }
+}
