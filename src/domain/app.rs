@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::absent::Absent;
 use super::presence::Presence;
 use crate::config::Settings;
 use crate::ops::hub::Hub;
@@ -35,6 +36,8 @@ pub struct App {
     pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// Clients that have lost their connection and may come back.
+    pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,
     /// The `rpc-N` pool.
@@ -53,6 +56,7 @@ impl App {
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
+            absent: Absent::default(),
             tailnet: Tailnet::new(keys.clone()),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             keys,

@@ -1,5 +1,6 @@
 //! The rules: who may do what, and what follows from it. Knows neither HTTP nor SQL text.
 
+pub mod absent;
 pub mod access;
 pub mod admin;
 pub mod agent_logs;

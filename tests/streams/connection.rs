@@ -338,7 +338,7 @@ fn a_stopping_server_answers_what_it_stored_and_says_that_it_comes_back() {
     agent.exchange();
     assert_eq!(agent.closed, None, "a call is under way");
     drop(release);
-    while agent.packets.get(&id).is_none() {
+    while !agent.packets.contains_key(&id) {
         assert!(agent.line.letter());
         agent.exchange();
     }

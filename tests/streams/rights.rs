@@ -9,6 +9,7 @@ use moorline::model::{AgentId, NodeKey, Timestamp, UserId, WorkspaceId};
 use moorline::ops::hub::Topic;
 use moorline::store::users::Status;
 use moorline::store::{agents, keys, users, workspaces};
+use moorline::streams::rpc;
 use moorline::wire::drpc::{Encoder, Packet};
 use moorline::wire::proto::methods;
 use moorline::wire::proto::tailnet::coordinate_response::peer_update::Kind;
@@ -271,4 +272,60 @@ fn a_new_token_of_the_agent_drops_the_old_process_only() {
     assert_eq!(anew.hear(), (client.id, Kind::Node), "its tunnel has waited");
     assert_eq!(client.hear(), (server.agent.0, Kind::Node));
     assert_eq!(client.line.closed, None);
+}
+
+/// Its agents keep a lost client for as long as it shakes hands with them, so they must be told.
+#[test]
+fn a_client_that_is_lost_when_its_token_is_revoked_is_dropped_too() {
+    let server = Server::start();
+    let mut agent = server.join_agent();
+    let mut client = linked(&server, &mut agent, 7, server.join_one());
+    client.line.line.close();
+    assert_eq!(agent.hear(), (client.id, Kind::Lost));
+    server.app.hub.publish(Topic::UserRevoked(server.user));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(agent.is_quiet(), "its own token is still good");
+    assert_eq!(server.app.absent.count(), 1);
+    server.revoke();
+    assert_eq!(agent.hear(), (client.id, Kind::Disconnected));
+    assert!(!server.app.keys.knows(&NodeKey([7; 32])));
+    assert_eq!(server.app.absent.count(), 0);
+    // And one whose token was revoked as it went.
+    let mut second = server.join_one();
+    second.say(tunnel(*server.agent.as_bytes()));
+    second.say(announce(8, 999, &somewhere(8)));
+    second.line.line.close();
+    agent.until("withdrawn", || (!server.app.keys.knows(&NodeKey([8; 32]))).then_some(()));
+}
+
+#[test]
+fn a_client_that_comes_back_with_fewer_rights_keeps_only_what_it_may() {
+    let server = Server::start();
+    let mut agent = server.join_agent();
+    let (bob, theirs) = stranger(&server, true);
+    let mut client = linked(&server, &mut agent, 7, server.join_all(bob.clone()));
+    client.say(tunnel(*theirs.as_bytes()));
+    let id = client.id;
+    client.until("two", || (server.app.tailnet.partners(id).len() == 2).then_some(()));
+    let user = bob.user;
+    // Nobody is told: the new stream comes before the news.
+    server.write(move |write| {
+        users::update(write, &users::User { is_admin: false, ..users::by_id(write, user)?.unwrap() })
+    });
+    let admitted = rpc::Client {
+        credential: Credential { as_admin: false, ..bob },
+        peer: client.id,
+        only: None,
+        ..server.admitted()
+    };
+    let mut again = server.join(admitted);
+    let id = again.id;
+    again.until("checked", || (server.app.tailnet.partners(id) == [theirs.0]).then_some(()));
+    assert_eq!(agent.hear(), (client.id, Kind::Disconnected));
+    assert!(again.is_quiet(), "it was not even told of the agent");
+
+    // At the endpoint of one agent, only that one is left.
+    let mut one = server.join(rpc::Client { peer: id, only: Some(theirs), ..server.admitted() });
+    assert!(one.is_quiet());
+    assert_eq!(server.app.tailnet.partners(id), [theirs.0]);
 }

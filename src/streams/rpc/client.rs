@@ -54,7 +54,7 @@ impl ClientSide {
 
     pub(super) fn rule(&self) -> Rule {
         match self.client.only {
-            Some(agent) => Rule::One(agent),
+            Some(agent) => Rule::One(agent, self.client.credential.clone()),
             None => Rule::Reachable(self.client.credential.clone()),
         }
     }

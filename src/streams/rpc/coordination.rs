@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::domain::Shared;
+use crate::domain::absent::Absent;
 use crate::domain::connection_log::Journal;
 use crate::domain::credential::Credential;
 use crate::model::AgentId;
@@ -22,8 +23,8 @@ const WAITING_REQUESTS: usize = 32;
 pub(super) enum Rule {
     /// An agent announces itself and never opens tunnels.
     Agent(AgentId),
-    /// A client that reaches one agent; it was let through to that one when it was admitted.
-    One(AgentId),
+    /// A client that reaches one agent, to which it was let through when it was admitted.
+    One(AgentId, Credential),
     /// A client that reaches every agent that its user may; each tunnel is looked up.
     Reachable(Credential),
 }
@@ -53,10 +54,12 @@ pub(super) struct Coordination {
     pub(super) held: bool,
 }
 
-/// A tunnel that is being looked up.
+/// Tunnels that are being looked up.
 pub(super) struct Check {
-    request: CoordinateRequest,
-    pub(super) agent: AgentId,
+    /// Goes on, or is refused. `None`: these are the tunnels of an earlier stream of the peer, which it may
+    /// have lost the right to meanwhile; it is told of nobody before that is known.
+    request: Option<CoordinateRequest>,
+    pub(super) agents: Vec<AgentId>,
     /// The job's mark; `None` while it is not in the pool.
     pub(super) tag: Option<u64>,
     /// Not in the pool before this instant.
@@ -84,8 +87,29 @@ pub(super) fn error(text: impl Into<String>) -> Vec<u8> {
 }
 
 impl Coordination {
-    pub(super) fn new(seat: Seat, rule: Rule, journal: Option<Journal>) -> Coordination {
-        Coordination { seat, rule, journal, waiting: VecDeque::new(), check: None, withheld: 0, held: false }
+    /// The peer has taken `seat`, perhaps with tunnels of an earlier stream.
+    pub(super) fn new(app: &Shared, now: Instant, seat: Seat, rule: Rule, journal: Option<Journal>) -> Coordination {
+        app.absent.remove(seat.peer());
+        let mut check = None;
+        let partners = || app.tailnet.partners(seat.peer()).into_iter().map(AgentId);
+        match &rule {
+            Rule::Agent(_) => {}
+            Rule::One(agent, _) => {
+                partners()
+                    .filter(|partner| partner != agent)
+                    .for_each(|other| app.tailnet.remove_tunnel(&seat, other.0));
+            }
+            Rule::Reachable(_) => {
+                let agents: Vec<AgentId> = partners().collect();
+                check = (!agents.is_empty()).then_some(Check { request: None, agents, tag: None, due: now });
+            }
+        }
+        Coordination { seat, rule, journal, waiting: VecDeque::new(), check, withheld: 0, held: false }
+    }
+
+    /// Whether the peer may be told what is in its inbox.
+    pub(super) fn may_hear(&self) -> bool {
+        self.check.as_ref().is_none_or(|check| check.request.is_some())
     }
 
     /// Bytes of requests that wait.
@@ -116,13 +140,16 @@ impl Coordination {
         Some(self.judge(app, now, &body))
     }
 
-    /// The tunnel was looked up: the request goes on, or is refused. The text is vague on purpose: nobody
+    /// The tunnels were looked up: the request goes on, or is refused. The text is vague on purpose: nobody
     /// learns which agents there are (tailnet/tunnel.go ClientUserCoordinateeAuth, v2.24.0).
-    pub(super) fn checked(&mut self, app: &Shared, allowed: bool) -> Option<Next> {
-        let check = self.check.take()?;
-        Some(match allowed {
-            true => self.apply(app, check.request),
-            false => Next::Refused("workspace agent not found or you do not have permission".into()),
+    pub(super) fn checked(&mut self, app: &Shared, denied: &[AgentId]) -> Option<Next> {
+        Some(match self.check.take()?.request {
+            None => {
+                denied.iter().for_each(|agent| app.tailnet.remove_tunnel(&self.seat, agent.0));
+                Next::Done(Vec::new())
+            }
+            Some(request) if denied.is_empty() => self.apply(app, request),
+            Some(_) => Next::Refused("workspace agent not found or you do not have permission".into()),
         })
     }
 
@@ -134,7 +161,7 @@ impl Coordination {
         };
         let verdict = match &self.rule {
             Rule::Agent(agent) => admission::agent(*agent, &request),
-            Rule::One(agent) => admission::client(&request, Some(*agent)),
+            Rule::One(agent, _) => admission::client(&request, Some(*agent)),
             Rule::Reachable(_) => admission::client(&request, None),
         };
         if let Err(text) = verdict {
@@ -143,7 +170,7 @@ impl Coordination {
         match (&self.rule, &request.add_tunnel) {
             (Rule::Reachable(_), Some(tunnel)) => match peer_id(&tunnel.id) {
                 Ok(id) => {
-                    self.check = Some(Check { request, agent: AgentId(id), tag: None, due: now });
+                    self.check = Some(Check { request: Some(request), agents: vec![AgentId(id)], tag: None, due: now });
                     Next::Check
                 }
                 Err(text) => Next::Refused(format!("parse add tunnel id: {text}")),
@@ -204,11 +231,11 @@ impl Coordination {
         Next::Done(told)
     }
 
-    /// The credential by which tunnels are looked up.
+    /// With what a client was admitted.
     pub(super) fn credential(&self) -> Option<&Credential> {
         match &self.rule {
-            Rule::Reachable(credential) => Some(credential),
-            Rule::Agent(_) | Rule::One(_) => None,
+            Rule::One(_, credential) | Rule::Reachable(credential) => Some(credential),
+            Rule::Agent(_) => None,
         }
     }
 
@@ -216,7 +243,13 @@ impl Coordination {
     pub(super) fn leave(&mut self, app: &Shared, gone: Gone) {
         let ending = match gone {
             Gone::Lost => {
+                let client = self.credential().filter(|_| app.tailnet.is_current(&self.seat)).cloned();
                 app.tailnet.lose(&self.seat);
+                if let Some(credential) = client
+                    && !app.tailnet.partners(self.seat.peer()).is_empty()
+                {
+                    Absent::add(app, self.seat.peer(), credential);
+                }
                 Ending::Lost
             }
             Gone::Withdrawn => {

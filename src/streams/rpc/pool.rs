@@ -123,19 +123,20 @@ impl Calls {
     /// Answers a call without the pool.
     pub(super) fn answer(&mut self, id: u32, answer: Result<Vec<u8>, Error>) {
         let Some(call) = self.table.get_mut(&id) else { return };
-        let metrics = &self.side.app().metrics;
+        if let Side::Agent(agent) = &self.side {
+            let metrics = &agent.session().app.metrics;
+            if answer.is_ok() {
+                metrics.agent_calls.inc()
+            } else {
+                metrics.agent_call_errors.inc()
+            };
+        }
         let bytes = match answer {
-            Ok(message) => {
-                metrics.agent_calls.inc();
-                call.reply(&message)
-            }
-            Err(error) => {
-                metrics.agent_call_errors.inc();
-                match errand::failure(&error) {
-                    Outcome::Failed { code, text } => call.fail(code, &text),
-                    _ => call.fail(0, &error.to_string()),
-                }
-            }
+            Ok(message) => call.reply(&message),
+            Err(error) => match errand::failure(&error) {
+                Outcome::Failed { code, text } => call.fail(code, &text),
+                _ => call.fail(0, &error.to_string()),
+            },
         };
         self.mux.send(id, &bytes);
     }
