@@ -313,7 +313,7 @@ fn a_client_that_comes_back_with_fewer_rights_keeps_only_what_it_may() {
         users::update(write, &users::User { is_admin: false, ..users::by_id(write, user)?.unwrap() })
     });
     let admitted = rpc::Client {
-        credential: Credential { as_admin: false, ..bob },
+        credential: Credential { as_admin: false, ..bob.clone() },
         peer: client.id,
         only: None,
         ..server.admitted()
@@ -325,7 +325,8 @@ fn a_client_that_comes_back_with_fewer_rights_keeps_only_what_it_may() {
     assert!(again.is_quiet(), "it was not even told of the agent");
 
     // At the endpoint of one agent, only that one is left.
-    let mut one = server.join(rpc::Client { peer: id, only: Some(theirs), ..server.admitted() });
+    let credential = Credential { as_admin: false, ..bob };
+    let mut one = server.join(rpc::Client { credential, peer: id, only: Some(theirs), ..server.admitted() });
     assert!(one.is_quiet());
     assert_eq!(server.app.tailnet.partners(id), [theirs.0]);
 }
