@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::absent::Absent;
 use super::presence::Presence;
 use crate::config::Settings;
 use crate::ops::hub::Hub;
@@ -13,7 +14,6 @@ use crate::store::Store;
 use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
-use crate::tailnet::nodes::Nodes;
 use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
@@ -30,14 +30,14 @@ pub struct App {
     pub hub: Hub,
     /// Which agents are connected at present.
     pub presence: Presence,
-    /// What agents last said about their place in the tailnet.
-    pub nodes: Nodes,
     /// Who sees whom.
     pub tailnet: Tailnet,
     /// Lets clients keep their place in it.
     pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// Clients that have lost their connection and may come back.
+    pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,
     /// The `rpc-N` pool.
@@ -56,7 +56,7 @@ impl App {
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
-            nodes: Nodes::default(),
+            absent: Absent::default(),
             tailnet: Tailnet::new(keys.clone()),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             keys,

@@ -1,10 +1,13 @@
 //! The rules: who may do what, and what follows from it. Knows neither HTTP nor SQL text.
 
+pub mod absent;
 pub mod access;
 pub mod admin;
 pub mod agent_logs;
 pub mod agents;
 pub mod app;
+pub mod connection_log;
+pub mod credential;
 pub mod cron;
 pub mod declare;
 pub mod error;

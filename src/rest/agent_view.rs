@@ -13,6 +13,7 @@ use super::request::Call;
 use super::websocket;
 use crate::config::limits;
 use crate::domain::access::UserAuth;
+use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, agents};
 use crate::model::Timestamp;
 use crate::store::{apps, logs, scripts};
@@ -30,7 +31,7 @@ pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let sources = logs::sources(conn, agent.id)?;
     let scripts = scripts::of_agent(conn, agent.id)?;
     let connection = agents::connection(agent, app.presence.of(agent.id), Timestamp::now());
-    let latency = match app.nodes.of(agent.id) {
+    let latency = match app.tailnet.node_of(agent.id) {
         Some(node) => agents::latency(&node, &app.derp_map.now().region_names()),
         None => BTreeMap::new(),
     };
@@ -94,7 +95,7 @@ pub(super) fn logs(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let agent = seen.agent.id;
     if call.query.get("follow").is_some() {
         let app = call.service.app.clone();
-        return Ok(websocket::upgrade(call, || streams::logs::follow(app, agent, after, seen.user.user.id)));
+        return Ok(websocket::upgrade(call, || streams::logs::follow(app, agent, after, Credential::of(&seen.user))));
     }
     let mut body = vec![b'['];
     let mut last = after;
@@ -133,11 +134,11 @@ fn bound(call: &Call<'_>, name: &'static str) -> Result<Option<i64>, Error> {
 /// `GET …/{agent}/watch-metadata`.
 pub(super) fn watch_metadata(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
     let app = call.service.app.clone();
-    Ok(websocket::events(call, streams::metadata::watch_events(app, seen.agent.id, seen.user.user.id)))
+    Ok(websocket::events(call, streams::metadata::watch_events(app, seen.agent.id, Credential::of(&seen.user))))
 }
 
 /// `GET …/{agent}/watch-metadata-ws`.
 pub(super) fn watch_metadata_ws(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
     let app = call.service.app.clone();
-    Ok(websocket::upgrade(call, || streams::metadata::watch_websocket(app, seen.agent.id, seen.user.user.id)))
+    Ok(websocket::upgrade(call, || streams::metadata::watch_websocket(app, seen.agent.id, Credential::of(&seen.user))))
 }

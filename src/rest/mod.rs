@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod routes;
 mod site;
+mod tailnet;
 mod users;
 mod websocket;
 mod workers;

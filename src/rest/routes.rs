@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::auth::{Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
-use super::{agent_view, agents_me, identity, keys, operator, site, users};
+use super::{agent_view, agents_me, identity, keys, operator, site, tailnet, users};
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
 
@@ -55,6 +55,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2",                                              ROOT, Open(site::root)),
     ("GET",    "/api/v2/buildinfo",                                    LEAF, Open(site::build_info)),
     ("GET",    "/api/v2/derp-map",                                     ROOT, Either(site::derp_map)),
+    ("GET",    "/api/v2/tailnet",                                      LEAF, User(tailnet::tailnet)),
     ("POST",   "/api/v2/users/login",                                  LEAF, Open(users::login)),
     ("POST",   "/api/v2/users/logout",                                 LEAF, User(users::logout)),
     ("GET",    "/api/v2/users/{user}",                                 ROOT, target(users::show)),
@@ -81,6 +82,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/me/rpc",                       LEAF, Agent(agents_me::rpc)),
     ("GET",    "/api/v2/workspaceagents/{agent}",                      ROOT, View(agent_view::show)),
     ("GET",    "/api/v2/workspaceagents/{agent}/connection",           LEAF, View(agent_view::connection)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/coordinate",           LEAF, View(tailnet::coordinate)),
     ("GET",    "/api/v2/workspaceagents/{agent}/logs",                 LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/startup-logs",         LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata",       LEAF, View(agent_view::watch_metadata)),

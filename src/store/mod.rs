@@ -25,6 +25,7 @@ pub mod logs;
 pub mod metadata;
 pub mod scripts;
 pub mod stats;
+pub mod tunnels;
 pub mod users;
 pub mod workspaces;
 

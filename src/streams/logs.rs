@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde::Serialize;
 
+use super::signed_in::{self, Heard, SignedIn};
 use super::socket::{FAILURE, NORMAL, OneWay, POLICY};
 use super::{Out, Stream, errand};
 use crate::config::limits::{STREAM_HIGH_WATER, STREAM_MESSAGE_BYTES};
+use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, Shared};
-use crate::model::{AgentId, LogSourceId, Timestamp, UserId};
+use crate::model::{AgentId, LogSourceId, Timestamp};
 use crate::ops::hub::{Subscription, Topic};
 use crate::ops::mail::{Address, Mail, Outcome};
+use crate::store::agents;
 use crate::store::logs::{self, Level, Line};
-use crate::store::{agents, users};
 
 /// Lines of one look; bounds what one follower has in memory: 256 × 6 KiB in the worst case.
 const PAGE_LINES: i64 = 256;
@@ -21,12 +23,12 @@ const PAGE_LINES: i64 = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Follows the lines of `agent` with ids above `after`. Ends when the agent is removed (after what is
-/// left, 1000), and when `user` may not sign in any more (1008).
-pub fn follow(app: Shared, agent: AgentId, after: i64, user: UserId) -> Box<dyn Stream> {
+/// left, 1000), and when `credential` is no longer good (1008).
+pub fn follow(app: Shared, agent: AgentId, after: i64, credential: Credential) -> Box<dyn Stream> {
     Box::new(Follow {
+        signed_in: SignedIn::new(app.clone(), credential, Some(agent)),
         app,
         agent,
-        user,
         after,
         socket: OneWay::new(Instant::now(), POLICY, None),
         address: None,
@@ -40,7 +42,7 @@ pub fn follow(app: Shared, agent: AgentId, after: i64, user: UserId) -> Box<dyn 
 struct Follow {
     app: Shared,
     agent: AgentId,
-    user: UserId,
+    signed_in: SignedIn,
     /// Highest id sent.
     after: i64,
     socket: OneWay,
@@ -82,8 +84,8 @@ impl Follow {
             self.look = Look::Held;
             return;
         }
-        let (app, agent, user, after) = (self.app.clone(), self.agent, self.user, self.after);
-        let work = move || app.store.read(|conn| page(conn, agent, user, after));
+        let (app, agent, after) = (self.app.clone(), self.agent, self.after);
+        let work = move || app.store.read(|conn| page(conn, agent, after));
         self.look = match errand::submit(&self.app.jobs, address, 0, work) {
             Ok(()) => Look::Running { again: false },
             Err(_) => Look::None,
@@ -113,9 +115,10 @@ impl Follow {
 impl Stream for Follow {
     fn open(&mut self, now: Instant, address: Address, out: &mut Out) {
         self.app.metrics.watchers.inc();
-        let topics = [Topic::AgentLogs(self.agent), Topic::AgentRevoked(self.agent), Topic::UserRevoked(self.user)];
+        let topics = [Topic::AgentLogs(self.agent), Topic::AgentRevoked(self.agent)];
         self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).into();
         self.socket = OneWay::new(now, POLICY, None);
+        self.signed_in.open(now, address.clone());
         self.address = Some(address);
         self.look(now, out);
     }
@@ -128,8 +131,12 @@ impl Stream for Follow {
         if self.socket.ended() {
             return;
         }
+        let mail = match self.signed_in.mail(now, mail) {
+            Heard::Other(mail) => mail,
+            Heard::Nothing => return,
+            Heard::Ended => return self.socket.end(POLICY, signed_in::ENDED, out),
+        };
         match mail {
-            Mail::Changed(Topic::UserRevoked(_)) => self.socket.end(POLICY, "the session has ended", out),
             Mail::Changed(topic) => {
                 self.subscriptions.iter().filter(|one| one.topic() == topic).for_each(Subscription::acknowledge);
                 self.look(now, out);
@@ -151,11 +158,13 @@ impl Stream for Follow {
 
     fn deadline(&self) -> Option<Instant> {
         let ping = self.socket.deadline()?;
-        Some(if self.look == Look::None { ping.min(self.next_look) } else { ping })
+        let look = (self.look == Look::None).then_some(self.next_look);
+        Some([look, self.signed_in.deadline()].into_iter().flatten().fold(ping, Instant::min))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
         self.socket.tick(now, out);
+        self.signed_in.tick(now);
         if !self.socket.ended() && self.look == Look::None && now >= self.next_look {
             self.look(now, out);
         }
@@ -176,14 +185,11 @@ impl Stream for Follow {
             self.app.metrics.watchers.dec();
         }
         self.subscriptions.clear();
+        self.signed_in.close();
     }
 }
 
-fn page(conn: &Connection, agent: AgentId, user: UserId, after: i64) -> Result<Page, Error> {
-    if users::by_id(conn, user)?.is_none_or(|user| user.status != users::Status::Active) {
-        let end = Some((POLICY, "the session has ended"));
-        return Ok(Page { messages: Vec::new(), after, more: false, end });
-    }
+fn page(conn: &Connection, agent: AgentId, after: i64) -> Result<Page, Error> {
     let lines = logs::lines(conn, agent, after, i64::MAX, PAGE_LINES)?;
     let end = agents::by_id(conn, agent)?.is_none().then_some((NORMAL, ""));
     let more = i64::try_from(lines.len()).is_ok_and(|count| count >= PAGE_LINES);

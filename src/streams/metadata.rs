@@ -7,15 +7,17 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::events::Events;
+use super::signed_in::{self, Heard, SignedIn};
 use super::socket::{NORMAL, OneWay, POLICY};
 use super::{Out, Stream, errand};
 use crate::config::limits::STREAM_HIGH_WATER;
+use crate::domain::credential::Credential;
 use crate::domain::{Error, Shared};
-use crate::model::{AgentId, Timestamp, UserId};
+use crate::model::{AgentId, Timestamp};
 use crate::ops::hub::{Subscription, Topic};
 use crate::ops::mail::{Address, Mail, Outcome};
+use crate::store::agents;
 use crate::store::metadata::{self, Metadata};
-use crate::store::{agents, users};
 
 /// Events are at least this far apart.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -28,13 +30,13 @@ const NEVER_SECONDS: u64 = 9_223_372_036;
 const UNEXPECTED_DATA: u16 = 1002;
 
 /// The events of `agent` as a chunked body.
-pub fn watch_events(app: Shared, agent: AgentId, user: UserId) -> Box<dyn Stream> {
-    Watch::start(app, agent, user, Line::Events(Events::new(Instant::now())))
+pub fn watch_events(app: Shared, agent: AgentId, credential: Credential) -> Box<dyn Stream> {
+    Watch::start(app, agent, credential, Line::Events(Events::new(Instant::now())))
 }
 
 /// The events of `agent` as text messages.
-pub fn watch_websocket(app: Shared, agent: AgentId, user: UserId) -> Box<dyn Stream> {
-    Watch::start(app, agent, user, Line::Socket(Box::new(OneWay::new(Instant::now(), UNEXPECTED_DATA, None))))
+pub fn watch_websocket(app: Shared, agent: AgentId, credential: Credential) -> Box<dyn Stream> {
+    Watch::start(app, agent, credential, Line::Socket(Box::new(OneWay::new(Instant::now(), UNEXPECTED_DATA, None))))
 }
 
 enum Line {
@@ -76,7 +78,7 @@ impl Line {
 struct Watch {
     app: Shared,
     agent: AgentId,
-    user: UserId,
+    signed_in: SignedIn,
     line: Line,
     address: Option<Address>,
     subscriptions: Vec<Subscription>,
@@ -91,11 +93,11 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(app: Shared, agent: AgentId, user: UserId, line: Line) -> Box<dyn Stream> {
+    fn start(app: Shared, agent: AgentId, credential: Credential, line: Line) -> Box<dyn Stream> {
         Box::new(Watch {
+            signed_in: SignedIn::new(app.clone(), credential, Some(agent)),
             app,
             agent,
-            user,
             line,
             address: None,
             subscriptions: Vec::new(),
@@ -108,8 +110,8 @@ impl Watch {
 
     fn read(&mut self, now: Instant) {
         let Some(address) = &self.address else { return };
-        let (app, agent, user) = (self.app.clone(), self.agent, self.user);
-        let work = move || app.store.read(|conn| rows(conn, agent, user));
+        let (app, agent) = (self.app.clone(), self.agent);
+        let work = move || app.store.read(|conn| rows(conn, agent));
         match errand::submit(&self.app.jobs, address, 0, work) {
             Ok(()) => {
                 self.reading = true;
@@ -161,12 +163,13 @@ impl Watch {
 impl Stream for Watch {
     fn open(&mut self, now: Instant, address: Address, _out: &mut Out) {
         self.app.metrics.watchers.inc();
-        let topics = [Topic::AgentMetadata(self.agent), Topic::AgentRevoked(self.agent), Topic::UserRevoked(self.user)];
+        let topics = [Topic::AgentMetadata(self.agent), Topic::AgentRevoked(self.agent)];
         self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).into();
         self.line = match &self.line {
             Line::Events(_) => Line::Events(Events::new(now)),
             Line::Socket(_) => Line::Socket(Box::new(OneWay::new(now, UNEXPECTED_DATA, None))),
         };
+        self.signed_in.open(now, address.clone());
         self.address = Some(address);
         self.read(now);
     }
@@ -182,8 +185,12 @@ impl Stream for Watch {
         if self.line.ended() {
             return;
         }
+        let mail = match self.signed_in.mail(now, mail) {
+            Heard::Other(mail) => mail,
+            Heard::Nothing => return,
+            Heard::Ended => return self.line.end(POLICY, signed_in::ENDED, out),
+        };
         match mail {
-            Mail::Changed(Topic::UserRevoked(_)) => self.line.end(POLICY, "the session has ended", out),
             Mail::Changed(topic) => {
                 self.subscriptions.iter().filter(|one| one.topic() == topic).for_each(Subscription::acknowledge);
                 // A second after the last event; `show_at` is five seconds after it.
@@ -200,7 +207,6 @@ impl Stream for Watch {
                         self.show(now, out);
                     }
                     Ok(Rows::Gone) => self.line.end(NORMAL, "Connection closed", out),
-                    Ok(Rows::Refused) => self.line.end(POLICY, "the session has ended", out),
                     Err(_) => {}
                 }
             }
@@ -224,7 +230,7 @@ impl Stream for Watch {
         };
         let read_at = self.read_at.filter(|_| !self.reading);
         let show_at = self.show_at.filter(|_| !self.reading);
-        Some([read_at, show_at].into_iter().flatten().fold(ping, Instant::min))
+        Some([read_at, show_at, self.signed_in.deadline()].into_iter().flatten().fold(ping, Instant::min))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
@@ -232,6 +238,7 @@ impl Stream for Watch {
             Line::Events(events) => events.tick(now, out),
             Line::Socket(socket) => socket.tick(now, out),
         }
+        self.signed_in.tick(now);
         if self.line.ended() || self.reading {
             return;
         }
@@ -254,6 +261,7 @@ impl Stream for Watch {
             self.app.metrics.watchers.dec();
         }
         self.subscriptions.clear();
+        self.signed_in.close();
     }
 }
 
@@ -261,14 +269,9 @@ enum Rows {
     Known(Vec<Metadata>),
     /// The agent was removed.
     Gone,
-    /// The user may not sign in any more.
-    Refused,
 }
 
-fn rows(conn: &Connection, agent: AgentId, user: UserId) -> Result<Rows, Error> {
-    if users::by_id(conn, user)?.is_none_or(|user| user.status != users::Status::Active) {
-        return Ok(Rows::Refused);
-    }
+fn rows(conn: &Connection, agent: AgentId) -> Result<Rows, Error> {
     if agents::by_id(conn, agent)?.is_none() {
         return Ok(Rows::Gone);
     }

@@ -12,6 +12,7 @@ pub mod rpc;
 
 mod errand;
 mod events;
+mod signed_in;
 mod socket;
 
 use std::collections::HashMap;
