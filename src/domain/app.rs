@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
+use crate::ops::places::Places;
 use crate::store::Store;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
@@ -34,6 +35,8 @@ pub struct App {
     pub keys: Keys,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// Live streams of people, by person and by what they are about.
+    pub watchers: Places<Uuid>,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -52,6 +55,7 @@ impl App {
             nodes: Nodes::default(),
             keys: Keys::default(),
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            watchers: Places::default(),
             metrics: Metrics::new(),
             settings,
             access_url,

@@ -22,6 +22,8 @@ pub enum Fault {
     TooLarge,
     /// More often than a limit allows.
     TooMany,
+    /// A machine that it needs cannot be reached.
+    Unreachable,
     /// The disk is full: reads go on, writes do not.
     StorageFull,
     /// Too much to do at present.

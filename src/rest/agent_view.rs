@@ -17,7 +17,7 @@ use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, agents};
 use crate::model::Timestamp;
 use crate::store::{apps, logs, scripts};
-use crate::streams;
+use crate::streams::{self, Form, Visitor};
 
 /// Lines read from the store at once.
 const PAGE: i64 = 2_000;
@@ -95,7 +95,10 @@ pub(super) fn logs(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let agent = seen.agent.id;
     if call.query.get("follow").is_some() {
         let app = call.service.app.clone();
-        return Ok(websocket::upgrade(call, || streams::logs::follow(app, agent, after, Credential::of(&seen.user))));
+        return websocket::upgrade_if(call, || {
+            let visitor = Visitor::admit(&app, Credential::of(&seen.user), agent.0)?;
+            Ok(streams::logs::follow(app, agent, after, visitor))
+        });
     }
     let mut body = vec![b'['];
     let mut last = after;
@@ -133,12 +136,18 @@ fn bound(call: &Call<'_>, name: &'static str) -> Result<Option<i64>, Error> {
 
 /// `GET …/{agent}/watch-metadata`.
 pub(super) fn watch_metadata(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = call.service.app.clone();
-    Ok(websocket::events(call, streams::metadata::watch_events(app, seen.agent.id, Credential::of(&seen.user))))
+    metadata(call, &seen, Form::Events)
 }
 
 /// `GET …/{agent}/watch-metadata-ws`.
 pub(super) fn watch_metadata_ws(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = call.service.app.clone();
-    Ok(websocket::upgrade(call, || streams::metadata::watch_websocket(app, seen.agent.id, Credential::of(&seen.user))))
+    metadata(call, &seen, Form::WebSocket)
+}
+
+fn metadata(call: &Call<'_>, seen: &Visible, form: Form) -> Result<Reply, Error> {
+    let (app, agent) = (call.service.app.clone(), seen.agent.id);
+    websocket::one_way(call, form, || {
+        let visitor = Visitor::admit(&app, Credential::of(&seen.user), agent.0)?;
+        Ok(streams::metadata::watch(app, agent, visitor, form))
+    })
 }

@@ -71,7 +71,22 @@ pub(super) fn user_of_agent_route(call: &Call<'_>, conn: &Connection) -> Result<
 
 /// The agent in the path, if the signed-in person may see it; unknown and forbidden look the same.
 pub(super) fn visible(call: &Call<'_>, conn: &Connection) -> Result<Visible, Error> {
-    let user = user_of_agent_route(call, conn)?;
+    visible_to(call, conn, user_of_agent_route(call, conn)?)
+}
+
+/// The same on the terminal's route, which shows nothing to who is not signed in, not even that it is there
+/// (coder v2.24.0 coderd/workspaceapps/db.go Issue).
+pub(super) fn visible_in_terminal(call: &Call<'_>, conn: &Connection) -> Result<Visible, Error> {
+    let user = access::user_in(conn, token(call), Timestamp::now()).map_err(|refused| match refused {
+        Refused::Denied(Denial::Missing | Denial::Malformed(_) | Denial::Unknown | Denial::Expired) => {
+            Error::new(Fault::NotFound, "The terminal does not exist, or you may not see it.")
+        }
+        other => access::user_error(other),
+    })?;
+    visible_to(call, conn, user)
+}
+
+fn visible_to(call: &Call<'_>, conn: &Connection, user: UserAuth) -> Result<Visible, Error> {
     let text = call.param(0);
     let id = Uuid::try_parse(text).map_err(|error| {
         let shown: String = text.chars().take(64).collect();

@@ -16,6 +16,7 @@ mod reply;
 mod request;
 mod routes;
 mod site;
+mod terminals;
 mod users;
 mod websocket;
 mod workers;

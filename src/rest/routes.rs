@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::auth::{Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
-use super::{agent_view, agents_me, identity, keys, operator, site, users};
+use super::{agent_view, agents_me, identity, keys, operator, site, terminals, users};
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
 
@@ -81,7 +81,12 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/me/rpc",                       LEAF, Agent(agents_me::rpc)),
     ("GET",    "/api/v2/workspaceagents/{agent}",                      ROOT, View(agent_view::show)),
     ("GET",    "/api/v2/workspaceagents/{agent}/connection",           LEAF, View(agent_view::connection)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers",           LEAF, View(terminals::containers)),
+    ("POST",   "/api/v2/workspaceagents/{agent}/containers/devcontainers/{container}/recreate", LEAF, View(terminals::recreate)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers/watch",     LEAF, View(terminals::containers)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/listening-ports",      LEAF, View(terminals::ports)),
     ("GET",    "/api/v2/workspaceagents/{agent}/logs",                 LEAF, View(agent_view::logs)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/pty",                  LEAF, Open(terminals::pty)),
     ("GET",    "/api/v2/workspaceagents/{agent}/startup-logs",         LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata",       LEAF, View(agent_view::watch_metadata)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata-ws",    LEAF, View(agent_view::watch_metadata_ws)),
