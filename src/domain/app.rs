@@ -5,7 +5,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::presence::Presence;
+use super::synthetic::Ids;
 use crate::config::Settings;
+use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
@@ -41,6 +43,8 @@ pub struct App {
     pub jobs: Jobs,
     /// Counters.
     pub metrics: Metrics,
+    /// When it began to serve.
+    pub started_at: Timestamp,
 }
 
 /// The shared handle.
@@ -57,6 +61,7 @@ impl App {
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             watchers: Places::default(),
             metrics: Metrics::new(),
+            started_at: Timestamp::now(),
             settings,
             access_url,
             store,
@@ -65,13 +70,13 @@ impl App {
         }
     }
 
-    /// The one organisation that clients expect every person to be in: derived from the
-    /// deployment, so that it never changes and is never stored.
+    /// The ids of what clients expect to exist and nobody made.
+    pub fn ids(&self) -> Ids {
+        Ids::of(self.deployment_id)
+    }
+
+    /// The one organisation that clients expect every person to be in.
     pub fn organization_id(&self) -> Uuid {
-        let mut seed = self.deployment_id.as_bytes().to_vec();
-        seed.extend_from_slice(b"organization");
-        let digest = super::tokens::hash(&seed);
-        let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        self.ids().organization
     }
 }

@@ -1,22 +1,20 @@
 //! An agent as people see it.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::auth::Visible;
-use super::dto::agents::{Agent, LogLine, Parts};
 use super::reply::Reply;
 use super::request::Call;
 use super::websocket;
 use crate::config::limits;
 use crate::domain::access::UserAuth;
 use crate::domain::credential::Credential;
-use crate::domain::{Error, Fault, agents};
-use crate::model::Timestamp;
-use crate::store::{apps, logs, scripts};
+use crate::domain::inventory::{self, Look};
+use crate::domain::shown::agents::LogLine;
+use crate::domain::{Error, Fault};
+use crate::store::logs;
 use crate::streams::{self, Form, Visitor};
 
 /// Lines read from the store at once.
@@ -24,33 +22,10 @@ const PAGE: i64 = 2_000;
 
 /// `GET …/{agent}`: the CLI asks every 500 ms while it waits (v2.24.0 cli/cliui/agent.go).
 pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = &call.service.app;
-    let agent = &seen.agent;
-    let declared = apps::of_agent(conn, agent.id)?;
-    let statuses = if declared.is_empty() { Vec::new() } else { apps::statuses(conn, agent.id)? };
-    let sources = logs::sources(conn, agent.id)?;
-    let scripts = scripts::of_agent(conn, agent.id)?;
-    let connection = agents::connection(agent, app.presence.of(agent.id), Timestamp::now());
-    let latency = match app.nodes.of(agent.id) {
-        Some(node) => agents::latency(&node, &app.derp_map.now().region_names()),
-        None => BTreeMap::new(),
-    };
-    Reply::json(
-        200,
-        &Agent::of(Parts {
-            agent,
-            place: &seen.place,
-            connection,
-            health: agents::health(connection.status, agent.lifecycle_state),
-            latency,
-            apps: &declared,
-            statuses: &statuses,
-            sources: &sources,
-            scripts: &scripts,
-            startup_script_behavior: agents::startup_script_behavior(&scripts),
-            troubleshooting_url: &app.settings.troubleshooting_url,
-        }),
-    )
+    let place = seen.place;
+    let look = Look::new(&call.service.app);
+    let furnished = inventory::furnish(conn, seen.agent)?;
+    Reply::json(200, &look.agent(&furnished, &place.workspace_name, &place.owner_name))
 }
 
 #[derive(Serialize)]

@@ -63,9 +63,9 @@ fn unserved(message: &str) -> Error {
 
 /// Refuses for `fault` unless the agent is connected.
 fn connected(call: &Call<'_>, seen: &Visible, fault: Fault) -> Result<(), Error> {
-    let agent = &seen.agent;
-    let connection = agents::connection(agent, call.service.app.presence.of(agent.id), Timestamp::now());
-    let state = match connection.status {
+    let (app, agent) = (&call.service.app, &seen.agent);
+    let now = agents::connection(agent, app.presence.of(agent.id), app.started_at, Timestamp::now());
+    let state = match now.status {
         Status::Connected => return Ok(()),
         Status::Connecting => "connecting",
         Status::Disconnected => "disconnected",

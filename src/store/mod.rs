@@ -19,6 +19,7 @@ pub mod agents;
 pub mod apps;
 pub mod audit;
 pub mod connections;
+pub mod favorites;
 pub mod keys;
 pub mod lock;
 pub mod logs;

@@ -11,7 +11,7 @@ use super::socket::POLICY;
 use crate::config::limits::{WATCHERS_OF_ONE, WATCHERS_PER_USER};
 use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, Shared};
-use crate::model::AgentId;
+use crate::model::{AgentId, UserId};
 use crate::ops::hub::{Subscription, Topic};
 use crate::ops::jobs::QueueFull;
 use crate::ops::mail::{Address, Mail, Outcome};
@@ -34,6 +34,11 @@ impl Visitor {
         let there = app.watchers.take(about, WATCHERS_OF_ONE);
         let there = there.ok_or_else(|| too_many("What you want to watch", WATCHERS_OF_ONE))?;
         Ok(Visitor { credential, _places: [own, there] })
+    }
+
+    /// Who.
+    pub(super) fn user(&self) -> UserId {
+        self.credential.user
     }
 }
 

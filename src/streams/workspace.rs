@@ -5,7 +5,6 @@
 //! v2.24.0), so a stream that was begun ends only with the workspace, the session or the server.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -15,10 +14,11 @@ use super::socket::NORMAL;
 use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream, errand};
 use crate::config::limits::STREAM_HIGH_WATER;
-use crate::domain::{Error, Shared};
-use crate::model::WorkspaceId;
+use crate::domain::{App, Error, Shared, agents, inventory};
+use crate::model::{Timestamp, UserId, WorkspaceId};
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail, Outcome};
+use crate::store;
 
 /// Events are at least this far apart: a start of an agent makes about ten changes in a second.
 const AT_MOST_EVERY: Duration = Duration::from_millis(250);
@@ -26,23 +26,13 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(250);
 /// When a workspace that could not be read is read again.
 const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
-/// How the visitor sees the workspace at present, as JSON; `None` when there is none (any more) for them.
-pub type Show = dyn Fn(&Connection) -> Result<Option<Seen>, Error> + Send + Sync;
-
-/// A workspace as somebody sees it.
-pub struct Seen {
-    /// One line of JSON.
-    pub json: String,
-    /// It changes by itself after this long: an agent that does not connect is late from then on.
-    pub until: Option<Duration>,
-}
-
 /// The workspace from now on. Ends when the workspace is removed, and with the visitor's session.
-pub fn watch(app: Shared, workspace: WorkspaceId, show: Arc<Show>, visitor: Visitor, form: Form) -> Box<dyn Stream> {
+pub fn watch(app: Shared, workspace: WorkspaceId, visitor: Visitor, form: Form) -> Box<dyn Stream> {
     Box::new(Watch {
+        viewer: visitor.user(),
         watching: Watching::of(app.clone(), vec![Topic::Workspace(workspace)], visitor, None),
         app,
-        show,
+        workspace,
         form,
         line: Line::new(form, Instant::now()),
         shown: None,
@@ -54,8 +44,9 @@ pub fn watch(app: Shared, workspace: WorkspaceId, show: Arc<Show>, visitor: Visi
 
 struct Watch {
     app: Shared,
+    workspace: WorkspaceId,
+    viewer: UserId,
     watching: Watching,
-    show: Arc<Show>,
     form: Form,
     line: Line,
     /// A hash of what the client was last shown.
@@ -84,8 +75,8 @@ impl Watch {
             self.read_at = Some(now + AT_MOST_EVERY);
             return;
         }
-        let (app, show) = (self.app.clone(), Arc::clone(&self.show));
-        match self.watching.submit(move || app.store.read(|conn| show(conn))) {
+        let (app, viewer, workspace) = (self.app.clone(), self.viewer, self.workspace);
+        match self.watching.submit(move || app.store.read(|conn| look(&app, conn, viewer, workspace))) {
             Ok(()) => {
                 self.reading = true;
                 self.read_at = None;
@@ -177,4 +168,22 @@ impl Stream for Watch {
     fn closed(&mut self) {
         self.watching.close();
     }
+}
+
+/// A workspace as somebody sees it.
+struct Seen {
+    /// One line of JSON.
+    json: String,
+    /// After how long it changes by the clock alone, if it does.
+    until: Option<Duration>,
+}
+
+fn look(app: &App, conn: &Connection, viewer: UserId, workspace: WorkspaceId) -> Result<Option<Seen>, Error> {
+    let Some(json) = inventory::one(app, conn, viewer, workspace)? else { return Ok(None) };
+    let now = Timestamp::now();
+    let until = store::agents::of_workspace(conn, workspace)?
+        .iter()
+        .filter_map(|agent| agents::turns_after(agent, app.presence.of(agent.id), app.started_at, now))
+        .min();
+    Ok(Some(Seen { json: String::from_utf8_lossy(&json).into_owned(), until }))
 }
