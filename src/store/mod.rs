@@ -18,6 +18,7 @@
 pub mod agents;
 pub mod apps;
 pub mod audit;
+pub mod connection_log;
 pub mod connections;
 pub mod favorites;
 pub mod keys;
