@@ -10,6 +10,8 @@ mod agent;
 mod calls;
 #[path = "streams/connection.rs"]
 mod connection;
+#[path = "streams/connection_log.rs"]
+mod connection_log;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
 #[path = "streams/logs.rs"]
@@ -20,3 +22,5 @@ mod subagents;
 mod vectors;
 #[path = "streams/watch.rs"]
 mod watch;
+#[path = "streams/workspace.rs"]
+mod workspace;
