@@ -8,6 +8,7 @@ pub mod app;
 pub mod cron;
 pub mod declare;
 pub mod error;
+pub mod favorites;
 pub mod git_key;
 pub mod inventory;
 pub mod names;
