@@ -26,6 +26,9 @@ use crate::wire::proto::tailnet::Node;
 
 /// Characters of a program's name that are kept; `coder-cli/v2.30.0 (linux/amd64; coder port-forward)` has 51.
 const PROGRAM_CHARS: usize = 128;
+/// What clients say that they use an agent for (codersdk/workspaces.go UsageAppName, v2.24.0); whatever
+/// else somebody writes there is not kept.
+const PURPOSES: [&str; 4] = ["vscode", "jetbrains", "ssh", "reconnecting-pty"];
 /// First two groups of the addresses from which command lines reach agents (tailnet/conn.go, v2.24.0).
 const TAILSCALE_PREFIX: &str = "fd7a:115c:";
 
@@ -155,7 +158,7 @@ fn write(app: &Shared, work: impl FnOnce(&Connection) -> rusqlite::Result<()> + 
 /// A person's client tells what it uses `agent` for (`POST /workspaces/{id}/usage`): each minute, of
 /// which the first one counts for the newest tunnel that it can be. For a thread that may wait.
 pub fn used(app: &Shared, user: UserId, agent: AgentId, ip: &str, what: &str) -> Result<(), Error> {
-    if what.is_empty() {
+    if !PURPOSES.contains(&what) {
         return Ok(());
     }
     let found = app.store.read(|conn| tunnels::without_app(conn, user, agent, ip).map_err(Error::from))?;

@@ -43,6 +43,13 @@ pub struct Field {
     pub detail: String,
 }
 
+impl Field {
+    /// Says what is wrong with a field.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Field {
+        Field { field: field.into(), detail: detail.into() }
+    }
+}
+
 /// A refusal or failure: a sentence that stands alone, and what helps to mend it.
 #[derive(Clone, Debug)]
 pub struct Error {
@@ -72,7 +79,7 @@ impl Error {
     /// Adds a field that was not accepted.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Error {
-        self.fields.push(Field { field: field.into(), detail: detail.into() });
+        self.fields.push(Field::new(field, detail));
         self
     }
 }

@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::Connection;
-use uuid::Uuid;
 
 use super::search::Search;
 use super::shown::agents::{AppStatus, Parts};
 use super::shown::{agents as shown_agents, workspaces as shown_workspaces};
 use super::synthetic::Ids;
 use super::{App, Error, Fault, agents};
+use crate::config::limits;
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use crate::store::agents::Agent;
 use crate::store::logs::Source;
-use crate::store::scripts::Script;
+use crate::store::scripts::{NamedTiming, Script};
 use crate::store::users::User;
 use crate::store::workspaces::Workspace;
 use crate::store::{self, apps, favorites, logs, scripts};
@@ -177,6 +177,22 @@ fn grouped<T>(rows: Vec<(AgentId, T)>) -> HashMap<AgentId, Vec<T>> {
     groups
 }
 
+/// The agents of a workspace and what their scripts did.
+pub struct Runs {
+    /// Parents first, by name.
+    pub agents: Vec<Agent>,
+    /// Newest first; of scripts that are still declared.
+    pub scripts: Vec<NamedTiming>,
+}
+
+/// What the scripts of a workspace did.
+pub fn runs(conn: &Connection, workspace: WorkspaceId) -> Result<Runs, Error> {
+    let agents = store::agents::of_workspace(conn, workspace)?;
+    let ids: Vec<AgentId> = agents.iter().map(|agent| agent.id).collect();
+    let scripts = scripts::named_timings(conn, &ids, limits::SCRIPT_TIMINGS)?;
+    Ok(Runs { agents, scripts })
+}
+
 /// The present, as it is laid over rows: what is connected, from where, and when one looks.
 pub struct Look<'a> {
     app: &'a App,
@@ -253,9 +269,4 @@ pub fn one(app: &App, conn: &Connection, viewer: UserId, id: WorkspaceId) -> Res
     json.map(Some).map_err(|error| {
         Error::new(Fault::Internal, "The workspace cannot be written as JSON.").detail(error.to_string())
     })
-}
-
-/// The workspace of a build, if `viewer` may see it.
-pub fn of_build(conn: &Connection, ids: &Ids, viewer: &User, build: Uuid) -> Result<Option<Workspace>, Error> {
-    find(conn, viewer, ids.workspace_of_build(build))
 }

@@ -10,6 +10,7 @@ pub mod credential;
 pub mod cron;
 pub mod declare;
 pub mod error;
+pub mod favorites;
 pub mod git_key;
 pub mod inventory;
 pub mod names;

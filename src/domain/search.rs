@@ -53,9 +53,9 @@ impl Search {
                 },
                 Term::Pair(key, value) => {
                     if given.contains(&key) && key != "name" && key != "param" {
-                        refused.push(field(&key, "It may be given once only."));
+                        refused.push(Field::new(&key, "It may be given once only."));
                     } else if let Err(why) = search.add(&key, &value) {
-                        refused.push(field(&key, &why));
+                        refused.push(Field::new(&key, why));
                     }
                     given.push(key);
                 }
@@ -191,10 +191,6 @@ fn fields(text: &str, at: char, keep_quotes: bool) -> Vec<String> {
 
 fn refusal() -> Error {
     Error::new(Fault::Invalid, "The search cannot be understood.")
-}
-
-fn field(name: &str, detail: &str) -> Field {
-    Field { field: name.to_owned(), detail: detail.to_owned() }
 }
 
 fn some(value: &str) -> Option<String> {

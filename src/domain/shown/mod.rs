@@ -3,4 +3,5 @@
 
 pub mod agents;
 pub mod templates;
+pub mod timings;
 pub mod workspaces;
