@@ -11,7 +11,7 @@ use crate::config::limits;
 use crate::model::Timestamp;
 use crate::store::agents::{Agent, Lifecycle};
 use crate::store::scripts::Script;
-use crate::tailnet::nodes::NodeInfo;
+use crate::tailnet::NodeInfo;
 
 /// Connection state as clients know it. A closed set: any other word makes `coder ssh` spin
 /// (v2.24.0 cli/cliui/agent.go).

@@ -13,9 +13,10 @@ use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
 use crate::ops::places::Places;
 use crate::store::Store;
+use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
-use crate::tailnet::nodes::Nodes;
+use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
@@ -31,8 +32,10 @@ pub struct App {
     pub hub: Hub,
     /// Which agents are connected at present.
     pub presence: Presence,
-    /// What agents last said about their place in the tailnet.
-    pub nodes: Nodes,
+    /// Who sees whom.
+    pub tailnet: Tailnet,
+    /// Lets clients keep their place in it.
+    pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
     /// The relay map as it is now.
@@ -53,11 +56,13 @@ pub type Shared = Arc<App>;
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
+        let keys = Keys::default();
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
-            nodes: Nodes::default(),
-            keys: Keys::default(),
+            tailnet: Tailnet::new(keys.clone()),
+            resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
+            keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             watchers: Places::default(),
             metrics: Metrics::new(),

@@ -19,6 +19,8 @@ pub struct Credential {
     pub user: UserId,
     /// Id of the token.
     pub key: String,
+    /// They were an administrator. Who is none any more must begin anew with what is left to them.
+    pub as_admin: bool,
 }
 
 /// What a credential allows at present.
@@ -46,14 +48,16 @@ pub enum Reach {
 impl Credential {
     /// The one behind a request.
     pub fn of(auth: &UserAuth) -> Credential {
-        Credential { user: auth.user.id, key: auth.key().id.clone() }
+        Credential { user: auth.user.id, key: auth.key().id.clone(), as_admin: auth.user.is_admin }
     }
 
-    /// What it allows at `now`; `None` when it was revoked, has expired, or its person may not sign in.
+    /// What it allows at `now`; `None` when it was revoked, has expired, or its person may not sign in or
+    /// is no administrator any more.
     pub fn standing(&self, conn: &Connection, now: Timestamp) -> Result<Option<Standing>, Error> {
         let Some(session) = keys::session(conn, &self.key)? else { return Ok(None) };
         let good = session.user.id == self.user
             && session.user.status == Status::Active
+            && (session.user.is_admin || !self.as_admin)
             && session.key.scope == Scope::All
             && session.key.expires_at > now;
         Ok(good.then_some(Standing {

@@ -233,7 +233,7 @@ impl<'a> Look<'a> {
             owner_name,
             connection,
             health: agents::health(connection.status, agent.lifecycle_state),
-            latency: match self.app.nodes.of(agent.id) {
+            latency: match self.app.tailnet.node_of(agent.id) {
                 Some(node) => agents::latency(&node, &self.regions),
                 None => BTreeMap::new(),
             },

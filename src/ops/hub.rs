@@ -23,6 +23,8 @@ pub enum Topic {
     AgentRevoked(AgentId),
     /// A workspace or anything in it.
     Workspace(WorkspaceId),
+    /// Which workspaces and agents a user has, and their names.
+    WorkspacesOf(UserId),
     /// A user was suspended or removed, or one of their tokens was revoked.
     UserRevoked(UserId),
     /// The relay map.

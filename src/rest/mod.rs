@@ -17,6 +17,7 @@ mod reply;
 mod request;
 mod routes;
 mod site;
+mod tailnet;
 mod templates;
 mod terminals;
 mod users;

@@ -10,7 +10,7 @@ use super::auth::{Seen, Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
-    agent_view, agents_me, builds, identity, keys, operator, site, templates, terminals, users, watch,
+    agent_view, agents_me, builds, identity, keys, operator, site, tailnet, templates, terminals, users, watch,
     workspace_changes as change, workspaces,
 };
 use crate::domain::Error;
@@ -71,6 +71,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",   "/api/v2/organizations/{organization}/templates/{name}",             ROOT, User(templates::by_name)),
     ("GET",   "/api/v2/organizations/{organization}/templates/{name}/versions/{version}",ROOT, User(templates::version_by_names)),
     ("POST",  "/api/v2/organizations/{organization}/templateversions",             LEAF, User(templates::refuse)),
+    ("GET",    "/api/v2/tailnet",                                      LEAF, User(tailnet::tailnet)),
     ("GET",   "/api/v2/templates",                                                 ROOT, User(templates::list)),
     ("GET",   "/api/v2/templates/examples",                                        LEAF, User(templates::examples)),
     ("GET",   "/api/v2/templates/{template}",                                      ROOT, User(templates::show)),
@@ -127,6 +128,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/{agent}/containers",           LEAF, View(terminals::containers)),
     ("POST",   "/api/v2/workspaceagents/{agent}/containers/devcontainers/{container}/recreate", LEAF, View(terminals::recreate)),
     ("GET",    "/api/v2/workspaceagents/{agent}/containers/watch",     LEAF, View(terminals::containers)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/coordinate",           LEAF, View(tailnet::coordinate)),
     ("GET",    "/api/v2/workspaceagents/{agent}/listening-ports",      LEAF, View(terminals::ports)),
     ("GET",    "/api/v2/workspaceagents/{agent}/logs",                 LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/pty",                  LEAF, Open(terminals::pty)),

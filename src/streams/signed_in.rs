@@ -24,8 +24,10 @@ pub(super) struct SignedIn {
     credential: Credential,
     /// The one agent that the stream is about, if it is about one.
     agent: Option<AgentId>,
+    /// The stream ends when that agent is removed, too.
+    ends_with_agent: bool,
     address: Option<Address>,
-    revoked: Option<Subscription>,
+    subscriptions: Vec<Subscription>,
     /// A look is in the pool.
     looking: bool,
     /// When the next one is due; taken at once when something is withdrawn.
@@ -46,12 +48,29 @@ pub(super) enum Heard {
 impl SignedIn {
     /// Of a stream that was opened with `credential`, and is about `agent` if that is given.
     pub(super) fn new(app: Shared, credential: Credential, agent: Option<AgentId>) -> SignedIn {
-        SignedIn { app, credential, agent, address: None, revoked: None, looking: false, next_look: Instant::now() }
+        SignedIn {
+            app,
+            credential,
+            agent,
+            ends_with_agent: false,
+            address: None,
+            subscriptions: Vec::new(),
+            looking: false,
+            next_look: Instant::now(),
+        }
+    }
+
+    /// Ends the stream when its agent is removed, too. Without this the stream has to see to that.
+    pub(super) fn ends_with_the_agent(mut self) -> SignedIn {
+        self.ends_with_agent = true;
+        self
     }
 
     /// The stream opens: a withdrawal since its request was answered is noticed, too.
     pub(super) fn open(&mut self, now: Instant, address: Address) {
-        self.revoked = Some(self.app.hub.subscribe(Topic::UserRevoked(self.credential.user), address.clone()));
+        let agent = self.agent.filter(|_| self.ends_with_agent).map(Topic::AgentRevoked);
+        let topics = [Some(Topic::UserRevoked(self.credential.user)), agent].into_iter().flatten();
+        self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).collect();
         self.address = Some(address);
         self.look(now);
     }
@@ -59,8 +78,8 @@ impl SignedIn {
     /// To be shown every letter.
     pub(super) fn mail(&mut self, now: Instant, mail: Mail) -> Heard {
         match mail {
-            Mail::Changed(Topic::UserRevoked(_)) => {
-                self.revoked.iter().for_each(Subscription::acknowledge);
+            Mail::Changed(topic) if self.subscriptions.iter().any(|one| one.topic() == topic) => {
+                self.subscriptions.iter().for_each(Subscription::acknowledge);
                 self.next_look = now;
                 self.look(now);
                 Heard::Nothing
@@ -109,21 +128,22 @@ impl SignedIn {
     /// The stream is gone.
     pub(super) fn close(&mut self) {
         self.address = None;
-        self.revoked = None;
+        self.subscriptions.clear();
     }
 
     fn look(&mut self, now: Instant) {
         let Some(address) = self.address.as_ref().filter(|_| !self.looking) else { return };
-        let (app, credential, agent) = (self.app.clone(), self.credential.clone(), self.agent);
+        let (app, credential) = (self.app.clone(), self.credential.clone());
+        let (agent, ends_with_agent) = (self.agent, self.ends_with_agent);
         let work = move || {
             app.store.read(|conn| {
                 let Some(standing) = credential.standing(conn, Timestamp::now())? else { return Ok(None) };
-                // What becomes of a stream whose agent is gone is for the stream to say.
-                let lost = match agent {
-                    Some(agent) => standing.reach(conn, agent)? == Reach::Forbidden,
-                    None => false,
+                let ended = match agent.map(|agent| standing.reach(conn, agent)).transpose()? {
+                    Some(Reach::Forbidden) => true,
+                    Some(Reach::Gone) => ends_with_agent,
+                    Some(Reach::Allowed) | None => false,
                 };
-                Ok((!lost).then_some(standing.expires_at))
+                Ok((!ended).then_some(standing.expires_at))
             })
         };
         match errand::submit(&self.app.jobs, address, TAG, work) {

@@ -73,7 +73,7 @@ impl Server {
 
     /// The user's token.
     pub(crate) fn credential(&self) -> Credential {
-        Credential { user: self.user, key: a_key(self.user).id }
+        Credential { user: self.user, key: a_key(self.user).id, as_admin: false }
     }
 
     /// The user as one who watches their agent.

@@ -96,12 +96,18 @@ impl Running {
         Ok(Running { app, edge, rest, keeper, workers, metrics, url, sockets })
     }
 
-    /// Copies what the edge has counted to where scrapers look.
+    /// Copies what the edge and the coordinator have counted to where scrapers look.
     pub(super) fn count(&self) {
         let counters = self.edge.counters();
         let metrics = &self.app.metrics;
         metrics.connections.set(i64::try_from(counters.open).unwrap_or(i64::MAX));
         metrics.connections_accepted.set(i64::try_from(counters.accepted).unwrap_or(i64::MAX));
+        let tailnet = self.app.tailnet.counts();
+        for (kind, count) in [("agent", tailnet.agents), ("client", tailnet.clients), ("lost", tailnet.lost)] {
+            let gauge = metrics.tailnet_peers.get_or_create(&[("kind", kind)]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        metrics.tailnet_tunnels.set(i64::try_from(tailnet.tunnels).unwrap_or(i64::MAX));
         for reason in edge::Reason::ALL {
             let count = i64::try_from(counters.refused(reason)).unwrap_or(i64::MAX);
             metrics.refused.get_or_create(&[("reason", reason.name())]).set(count);
