@@ -74,6 +74,14 @@ CREATE TABLE workspaces (
 ) STRICT;
 CREATE UNIQUE INDEX workspaces_name ON workspaces (owner_id, lower(name)) WHERE deleted_at IS NULL;
 
+-- Workspaces that a person wants to see first.
+CREATE TABLE favorites (
+    user_id      BLOB NOT NULL REFERENCES users (id),
+    workspace_id BLOB NOT NULL REFERENCES workspaces (id),
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (user_id, workspace_id)
+) STRICT;
+
 -- Agents: what was declared, and what the agent has told about itself. A sub-agent (dev container)
 -- has a parent and was declared by it over RPC.
 CREATE TABLE agents (
@@ -298,8 +306,7 @@ CREATE TABLE tunnels (
     closed_at INTEGER,
     -- How it ended. 'closed': by the client; 'lost': its connection broke; 'revoked': its user or agent
     -- lost the right to it; 'restart': it was open when the server died, and has not come back.
-    ending    TEXT CHECK (ending IN ('closed', 'lost', 'revoked', 'restart')),
-    CHECK ((closed_at IS NULL) = (ending IS NULL))
+    ending    TEXT CHECK (ending IN ('closed', 'lost', 'revoked', 'restart')) CHECK ((closed_at IS NULL) = (ending IS NULL))
 ) STRICT;
 CREATE INDEX tunnels_agent ON tunnels (agent_id, address);
 CREATE INDEX tunnels_peer ON tunnels (peer_id);

@@ -14,6 +14,8 @@ mod calls;
 mod clients;
 #[path = "streams/connection.rs"]
 mod connection;
+#[path = "streams/connection_log.rs"]
+mod connection_log;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
 #[path = "streams/logs.rs"]
@@ -28,3 +30,5 @@ mod updates;
 mod vectors;
 #[path = "streams/watch.rs"]
 mod watch;
+#[path = "streams/workspace.rs"]
+mod workspace;

@@ -20,8 +20,7 @@ CREATE TABLE tunnels (
     closed_at INTEGER,
     -- How it ended. 'closed': by the client; 'lost': its connection broke; 'revoked': its user or agent
     -- lost the right to it; 'restart': it was open when the server died, and has not come back.
-    ending    TEXT CHECK (ending IN ('closed', 'lost', 'revoked', 'restart')),
-    CHECK ((closed_at IS NULL) = (ending IS NULL))
+    ending    TEXT CHECK (ending IN ('closed', 'lost', 'revoked', 'restart')) CHECK ((closed_at IS NULL) = (ending IS NULL))
 ) STRICT;
 CREATE INDEX tunnels_agent ON tunnels (agent_id, address);
 CREATE INDEX tunnels_peer ON tunnels (peer_id);

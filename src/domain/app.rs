@@ -6,10 +6,13 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::presence::Presence;
+use super::synthetic::Ids;
 use crate::config::Settings;
+use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
+use crate::ops::places::Places;
 use crate::store::Store;
 use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
@@ -40,10 +43,14 @@ pub struct App {
     pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// Live streams of people, by person and by what they are about.
+    pub watchers: Places<Uuid>,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
     pub metrics: Metrics,
+    /// When it began to serve.
+    pub started_at: Timestamp,
 }
 
 /// The shared handle.
@@ -61,7 +68,9 @@ impl App {
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            watchers: Places::default(),
             metrics: Metrics::new(),
+            started_at: Timestamp::now(),
             settings,
             access_url,
             store,
@@ -70,13 +79,13 @@ impl App {
         }
     }
 
-    /// The one organisation that clients expect every person to be in: derived from the
-    /// deployment, so that it never changes and is never stored.
+    /// The ids of what clients expect to exist and nobody made.
+    pub fn ids(&self) -> Ids {
+        Ids::of(self.deployment_id)
+    }
+
+    /// The one organisation that clients expect every person to be in.
     pub fn organization_id(&self) -> Uuid {
-        let mut seed = self.deployment_id.as_bytes().to_vec();
-        seed.extend_from_slice(b"organization");
-        let digest = super::tokens::hash(&seed);
-        let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        self.ids().organization
     }
 }

@@ -6,19 +6,29 @@
 //! new with each process; a session belongs to the tunnel of its agent that has the same one.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Error, Shared};
+use super::workspaces::FullName;
+use super::{Error, Fault, Shared};
+use crate::config::limits::CONNECTIONS_SHOWN_MOST;
 use crate::model::{AgentId, Timestamp, UserId};
+use crate::store::connection_log::{self, Entry, Filter, Session};
+use crate::store::connections::Kind;
 use crate::store::tunnels::{self, Ending, Tunnel};
 use crate::wire::proto::tailnet::Node;
 
 /// Characters of a program's name that are kept; `coder-cli/v2.30.0 (linux/amd64; coder port-forward)` has 51.
 const PROGRAM_CHARS: usize = 128;
+/// What clients say that they use an agent for (codersdk/workspaces.go UsageAppName, v2.24.0); whatever
+/// else somebody writes there is not kept.
+const PURPOSES: [&str; 4] = ["vscode", "jetbrains", "ssh", "reconnecting-pty"];
 /// First two groups of the addresses from which command lines reach agents (tailnet/conn.go, v2.24.0).
 const TAILSCALE_PREFIX: &str = "fd7a:115c:";
 
@@ -133,7 +143,7 @@ impl Drop for Journal {
     }
 }
 
-fn write(app: &Shared, work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<()> + Send + 'static) {
+fn write(app: &Shared, work: impl FnOnce(&Connection) -> rusqlite::Result<()> + Send + 'static) {
     app.store.write_with_others(
         move |write| work(write).map_err(Error::from),
         |result| {
@@ -148,7 +158,7 @@ fn write(app: &Shared, work: impl FnOnce(&rusqlite::Connection) -> rusqlite::Res
 /// A person's client tells what it uses `agent` for (`POST /workspaces/{id}/usage`): each minute, of
 /// which the first one counts for the newest tunnel that it can be. For a thread that may wait.
 pub fn used(app: &Shared, user: UserId, agent: AgentId, ip: &str, what: &str) -> Result<(), Error> {
-    if what.is_empty() {
+    if !PURPOSES.contains(&what) {
         return Ok(());
     }
     let found = app.store.read(|conn| tunnels::without_app(conn, user, agent, ip).map_err(Error::from))?;
@@ -157,6 +167,89 @@ pub fn used(app: &Shared, user: UserId, agent: AgentId, ip: &str, what: &str) ->
         write(app, move |conn| tunnels::set_app(conn, tunnel, &what));
     }
     Ok(())
+}
+
+/// Which part of the log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Of one workspace or agent only.
+    pub workspace: Option<FullName>,
+    /// Begun in the last so many seconds, or still open.
+    pub since_seconds: Option<u64>,
+    /// So many of the newest.
+    pub limit: u32,
+}
+
+/// A part of the log, newest first, as `moorline connections --json` prints it.
+pub fn view(conn: &Connection, part: Part) -> Result<Value, Error> {
+    let now = Timestamp::now();
+    if let Some(name) = &part.workspace
+        && !connection_log::knows_workspace(conn, &name.owner, &name.workspace)?
+    {
+        let message = format!("There is no workspace {}/{}, and the log knows none.", name.owner, name.workspace);
+        return Err(Error::new(Fault::NotFound, message));
+    }
+    let limit = part.limit.min(CONNECTIONS_SHOWN_MOST);
+    let filter = Filter {
+        owner: part.workspace.as_ref().map(|name| name.owner.clone()),
+        workspace: part.workspace.as_ref().map(|name| name.workspace.clone()),
+        agent: part.workspace.and_then(|name| name.agent),
+        since: part.since_seconds.map(|seconds| now.minus(Duration::from_secs(seconds))),
+        // One more tells whether there are more.
+        limit: limit.saturating_add(1),
+    };
+    let mut entries = connection_log::newest(conn, &filter)?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = entries.len() > shown;
+    entries.truncate(shown);
+    let entries: Vec<Value> = entries.iter().map(|entry| entry_view(entry, now)).collect();
+    Ok(json!({ "connections": entries, "more": more }))
+}
+
+fn entry_view(entry: &Entry, now: Timestamp) -> Value {
+    let origin = entry.origin.as_ref();
+    let (by, known_from) = by_what(entry);
+    json!({
+        "owner": entry.owner, "workspace": entry.workspace, "agent": entry.agent, "agent_id": entry.agent_id,
+        "user": origin.map(|origin| &origin.user), "ip": origin.map(|origin| &origin.ip),
+        "program": origin.map(|origin| &origin.program), "by": by, "known_from": known_from,
+        "started_at": entry.started_at, "ended_at": entry.ended_at,
+        "seconds": entry.ended_at.unwrap_or(now).since(entry.started_at).as_secs(),
+        "end": ending(entry), "exit_code": entry.session.as_ref().and_then(|session| session.status_code),
+        "tailnet_ip": entry.tailnet_ip,
+    })
+}
+
+/// By what somebody was there, and how that is known: reported by the agent as a session, stated by the
+/// client, or not at all.
+fn by_what(entry: &Entry) -> (String, &'static str) {
+    let (app, program) =
+        entry.origin.as_ref().map_or(("", ""), |origin| (origin.app.as_str(), origin.program.as_str()));
+    if let Some(session) = &entry.session {
+        return match session.kind {
+            // Anything that logs in by SSH without a name of its own counts as that; a client may know better.
+            Kind::Ssh | Kind::Unknown if !session.app_name.is_empty() => (session.app_name.clone(), "agent"),
+            Kind::Ssh | Kind::Unknown if !app.is_empty() && app != "ssh" => (app.to_owned(), "client"),
+            Kind::ReconnectingPty => ("reconnecting-pty".to_owned(), "agent"),
+            kind => (kind.as_str().to_owned(), "agent"),
+        };
+    }
+    match program.strip_prefix("coder ") {
+        Some(command) => (command.to_owned(), "client"),
+        None if !app.is_empty() => (app.to_owned(), "client"),
+        None => ("tunnel".to_owned(), "tunnel"),
+    }
+}
+
+/// How it ended, in a word or in the agent's words.
+fn ending(entry: &Entry) -> Option<&str> {
+    entry.ended_at?;
+    match &entry.session {
+        Some(Session { reason: Some(reason), .. }) if !reason.is_empty() => Some(reason),
+        Some(Session { status_code: Some(_), .. }) => Some("closed"),
+        _ => entry.origin.as_ref()?.ending.map(Ending::as_str),
+    }
 }
 
 /// The name of a program from what its request says: the command of the `coder` command line, which states

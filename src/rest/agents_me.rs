@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::dto::agents::LogSource;
 use super::json;
 use super::reply::Reply;
 use super::request::Call;
@@ -13,6 +12,7 @@ use super::websocket;
 use crate::config::limits;
 use crate::domain::access::AgentAuth;
 use crate::domain::agent_logs::{self, Appended};
+use crate::domain::shown::agents::LogSource;
 use crate::domain::{Error, Fault, git_key};
 use crate::model::{AgentId, LogSourceId, Timestamp};
 use crate::ops::hub::Topic;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::columns::{json_at, words};
+use super::columns::{IdList, json_at, words};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 
 words!(
@@ -203,6 +203,17 @@ pub fn of_workspace(conn: &Connection, workspace: WorkspaceId) -> rusqlite::Resu
     conn.prepare_cached(&format!("{SELECT} AND workspace_id = ? ORDER BY parent_id IS NOT NULL, lower(name)"))?
         .query_map([workspace], Agent::from_row)?
         .collect()
+}
+
+/// Living agents of these workspaces, in the order of [`of_workspace`] within each.
+pub fn of_workspaces(conn: &Connection, workspaces: &[WorkspaceId]) -> rusqlite::Result<Vec<Agent>> {
+    let list = IdList::of(workspaces.iter().map(WorkspaceId::as_bytes));
+    conn.prepare_cached(&format!(
+        "{SELECT} AND workspace_id IN (SELECT unhex(value) FROM json_each(?))
+         ORDER BY workspace_id, parent_id IS NOT NULL, lower(name)"
+    ))?
+    .query_map([list], Agent::from_row)?
+    .collect()
 }
 
 /// Living sub-agents of an agent.

@@ -18,7 +18,9 @@
 pub mod agents;
 pub mod apps;
 pub mod audit;
+pub mod connection_log;
 pub mod connections;
+pub mod favorites;
 pub mod keys;
 pub mod lock;
 pub mod logs;

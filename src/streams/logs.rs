@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::signed_in::{self, Heard, SignedIn};
 use super::socket::{FAILURE, NORMAL, OneWay, POLICY};
+use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream, errand};
 use crate::config::limits::{STREAM_HIGH_WATER, STREAM_MESSAGE_BYTES};
-use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, Shared};
 use crate::model::{AgentId, LogSourceId, Timestamp};
-use crate::ops::hub::{Subscription, Topic};
+use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail, Outcome};
 use crate::store::agents;
 use crate::store::logs::{self, Level, Line};
@@ -23,16 +22,15 @@ const PAGE_LINES: i64 = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Follows the lines of `agent` with ids above `after`. Ends when the agent is removed (after what is
-/// left, 1000), and when `credential` is no longer good (1008).
-pub fn follow(app: Shared, agent: AgentId, after: i64, credential: Credential) -> Box<dyn Stream> {
+/// left, 1000), and with the visitor's session (1008).
+pub fn follow(app: Shared, agent: AgentId, after: i64, visitor: Visitor) -> Box<dyn Stream> {
+    let topics = vec![Topic::AgentLogs(agent), Topic::AgentRevoked(agent)];
     Box::new(Follow {
-        signed_in: SignedIn::new(app.clone(), credential, Some(agent)),
+        watching: Watching::of(app.clone(), topics, visitor, Some(agent)),
         app,
         agent,
         after,
         socket: OneWay::new(Instant::now(), POLICY, None),
-        address: None,
-        subscriptions: Vec::new(),
         look: Look::None,
         next_look: Instant::now(),
         begun: false,
@@ -42,12 +40,10 @@ pub fn follow(app: Shared, agent: AgentId, after: i64, credential: Credential) -
 struct Follow {
     app: Shared,
     agent: AgentId,
-    signed_in: SignedIn,
+    watching: Watching,
     /// Highest id sent.
     after: i64,
     socket: OneWay,
-    address: Option<Address>,
-    subscriptions: Vec<Subscription>,
     look: Look,
     next_look: Instant,
     /// The first message was sent.
@@ -75,7 +71,6 @@ struct Page {
 
 impl Follow {
     fn look(&mut self, now: Instant, out: &Out) {
-        let Some(address) = &self.address else { return };
         if let Look::Running { again } = &mut self.look {
             *again = true;
             return;
@@ -85,8 +80,7 @@ impl Follow {
             return;
         }
         let (app, agent, after) = (self.app.clone(), self.agent, self.after);
-        let work = move || app.store.read(|conn| page(conn, agent, after));
-        self.look = match errand::submit(&self.app.jobs, address, 0, work) {
+        self.look = match self.watching.submit(move || app.store.read(|conn| page(conn, agent, after))) {
             Ok(()) => Look::Running { again: false },
             Err(_) => Look::None,
         };
@@ -114,12 +108,8 @@ impl Follow {
 
 impl Stream for Follow {
     fn open(&mut self, now: Instant, address: Address, out: &mut Out) {
-        self.app.metrics.watchers.inc();
-        let topics = [Topic::AgentLogs(self.agent), Topic::AgentRevoked(self.agent)];
-        self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).into();
         self.socket = OneWay::new(now, POLICY, None);
-        self.signed_in.open(now, address.clone());
-        self.address = Some(address);
+        self.watching.open(now, address);
         self.look(now, out);
     }
 
@@ -131,40 +121,32 @@ impl Stream for Follow {
         if self.socket.ended() {
             return;
         }
-        let mail = match self.signed_in.mail(now, mail) {
-            Heard::Other(mail) => mail,
-            Heard::Nothing => return,
-            Heard::Ended => return self.socket.end(POLICY, signed_in::ENDED, out),
-        };
-        match mail {
-            Mail::Changed(topic) => {
-                self.subscriptions.iter().filter(|one| one.topic() == topic).for_each(Subscription::acknowledge);
-                self.look(now, out);
-            }
-            Mail::Done { outcome: Outcome::Value(value), .. } => {
+        match self.watching.mail(now, mail) {
+            News::Changed => self.look(now, out),
+            News::Done(Outcome::Value(value)) => {
                 if let Ok(page) = value.downcast::<Page>() {
                     self.show(now, *page, out);
                 }
             }
-            Mail::Done { outcome: Outcome::Busy(pause), .. } => {
+            News::Done(Outcome::Busy(pause)) => {
                 self.look = Look::None;
                 self.next_look = now + pause;
             }
-            Mail::Done { outcome: Outcome::Failed { text, .. }, .. } => self.socket.end(FAILURE, &text, out),
-            Mail::Close { code, reason } => self.socket.end(code, reason, out),
-            _ => {}
+            News::Done(Outcome::Failed { text, .. }) => self.socket.end(FAILURE, &text, out),
+            News::End(code, reason) => self.socket.end(code, reason, out),
+            News::Done(Outcome::Bytes(_)) | News::Nothing => {}
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let ping = self.socket.deadline()?;
         let look = (self.look == Look::None).then_some(self.next_look);
-        Some([look, self.signed_in.deadline()].into_iter().flatten().fold(ping, Instant::min))
+        Some([look, self.watching.deadline()].into_iter().flatten().fold(ping, Instant::min))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
         self.socket.tick(now, out);
-        self.signed_in.tick(now);
+        self.watching.tick(now);
         if !self.socket.ended() && self.look == Look::None && now >= self.next_look {
             self.look(now, out);
         }
@@ -181,11 +163,7 @@ impl Stream for Follow {
     }
 
     fn closed(&mut self) {
-        if self.address.take().is_some() {
-            self.app.metrics.watchers.dec();
-        }
-        self.subscriptions.clear();
-        self.signed_in.close();
+        self.watching.close();
     }
 }
 

@@ -171,6 +171,16 @@ const ROWS: &[(&str, Columns)] = &[
     ),
     ("agent_resources", &[("agent_id", "zeroblob(16)"), ("collected_at", "1")]),
     ("connections", &[("agent_id", "zeroblob(16)"), ("id", "zeroblob(16)"), ("kind", "'ssh'"), ("connected_at", "1")]),
+    (
+        "tunnels",
+        &[
+            ("id", "1"),
+            ("peer_id", "zeroblob(16)"),
+            ("agent_id", "zeroblob(16)"),
+            ("user_id", "zeroblob(16)"),
+            ("opened_at", "1"),
+        ],
+    ),
     ("audit_log", &[("id", "1"), ("at", "1"), ("actor_kind", "'operator'"), ("action", "'x'"), ("result", "'ok'")]),
 ];
 
@@ -234,6 +244,11 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
     ("connections", "agent_id", &["x'11111111111111111111111111111111'"]),
     ("connections", "id", &["zeroblob(15)"]),
     ("connections", "kind", &["'telnet'"]),
+    ("tunnels", "peer_id", &["zeroblob(15)"]),
+    ("tunnels", "agent_id", &["x'11111111111111111111111111111111'"]),
+    ("tunnels", "user_id", &["x'11111111111111111111111111111111'"]),
+    ("tunnels", "ending", &["'closed'", "'tired'"]),
+    ("tunnels", "closed_at", &["1"]),
     ("audit_log", "actor_kind", &["'ghost'"]),
     ("audit_log", "result", &["'maybe'"]),
 ];
@@ -271,6 +286,8 @@ const SECONDS: &[(&str, Columns, bool)] = &[
     ("agent_stats", &[("hour", "3600")], true),
     ("agent_resources", &[], false),
     ("connections", &[], false),
+    ("tunnels", &[], false),
+    ("tunnels", &[("id", "2")], true),
     ("audit_log", &[], false),
 ];
 

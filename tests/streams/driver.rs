@@ -18,7 +18,7 @@ use moorline::store::scripts::Script;
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
 use moorline::store::{Error, agents, keys, metadata, scripts, users, workspaces};
-use moorline::streams::{Out, Stream};
+use moorline::streams::{Out, Stream, Visitor};
 
 use crate::harness;
 
@@ -74,6 +74,11 @@ impl Server {
     /// The user's token.
     pub(crate) fn credential(&self) -> Credential {
         Credential { user: self.user, key: a_key(self.user).id, as_admin: false }
+    }
+
+    /// The user as one who watches their agent.
+    pub(crate) fn visitor(&self) -> Visitor {
+        Visitor::admit(&self.app, self.credential(), self.agent.0).unwrap()
     }
 
     /// Deletes the user's token, as revoking it does.

@@ -26,7 +26,7 @@ fn append(server: &Server, lines: &[&str]) {
 }
 
 fn open(server: &Server, after: i64) -> Line {
-    Line::open_settled(follow(server.app.clone(), server.agent, after, server.credential()))
+    Line::open_settled(follow(server.app.clone(), server.agent, after, server.visitor()))
 }
 
 /// The next text messages, waiting for at least one.
@@ -117,7 +117,7 @@ fn a_slow_reader_holds_the_reading_back() {
     let wide = "\u{1b}".repeat(900);
     let lines: Vec<String> = (0..1_000).map(|n| format!("{n} {wide}")).collect();
     append(&server, &lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut line = Line::open(follow(server.app.clone(), server.agent, 0, server.credential()));
+    let mut line = Line::open(follow(server.app.clone(), server.agent, 0, server.visitor()));
     line.stalled = true;
     assert!(line.letter() && line.letter());
     // A page of 256 lines is above the mark; nothing further is read, whatever is announced.

@@ -7,13 +7,13 @@ use std::time::Duration;
 use moorline::model::Timestamp;
 use moorline::ops::hub::Topic;
 use moorline::store::{agents, metadata};
-use moorline::streams::{derp_map, metadata as streams, reinit};
+use moorline::streams::{Form, derp_map, metadata as streams, reinit};
 use serde_json::{Value, json};
 
 use super::driver::{Frame, Line, PONG, SOON, Server, TEXT, frames, masked};
 
 /// The chunks of a body, whole ones only.
-fn chunks(bytes: &[u8]) -> Vec<String> {
+pub(super) fn chunks(bytes: &[u8]) -> Vec<String> {
     let (mut chunks, mut rest) = (Vec::new(), std::str::from_utf8(bytes).unwrap());
     while !rest.is_empty() {
         let (length, body) = rest.split_once("\r\n").unwrap();
@@ -24,7 +24,7 @@ fn chunks(bytes: &[u8]) -> Vec<String> {
     chunks
 }
 
-fn wait(line: &mut Line) -> Vec<u8> {
+pub(super) fn wait(line: &mut Line) -> Vec<u8> {
     let start = std::time::Instant::now();
     loop {
         let taken = line.take();
@@ -37,7 +37,7 @@ fn wait(line: &mut Line) -> Vec<u8> {
     }
 }
 
-fn event(line: &mut Line) -> Value {
+pub(super) fn event(line: &mut Line) -> Value {
     let chunks = chunks(&wait(line));
     assert_eq!(chunks.len(), 1, "{chunks:?}");
     let data = chunks[0].strip_prefix("event: data\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
@@ -59,11 +59,11 @@ fn set(server: &Server, key: &'static str, value: &'static str) {
 }
 
 fn events(server: &Server) -> Line {
-    Line::open_settled(streams::watch_events(server.app.clone(), server.agent, server.credential()))
+    Line::open_settled(streams::watch(server.app.clone(), server.agent, server.visitor(), Form::Events))
 }
 
 fn socket(server: &Server) -> Line {
-    Line::open_settled(streams::watch_websocket(server.app.clone(), server.agent, server.credential()))
+    Line::open_settled(streams::watch(server.app.clone(), server.agent, server.visitor(), Form::WebSocket))
 }
 
 #[test]
