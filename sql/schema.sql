@@ -76,11 +76,12 @@ CREATE UNIQUE INDEX workspaces_name ON workspaces (owner_id, lower(name)) WHERE 
 
 -- Workspaces that a person wants to see first.
 CREATE TABLE favorites (
-    user_id      BLOB NOT NULL REFERENCES users (id),
-    workspace_id BLOB NOT NULL REFERENCES workspaces (id),
+    user_id      BLOB NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    workspace_id BLOB NOT NULL REFERENCES workspaces (id) ON DELETE CASCADE,
     created_at   INTEGER NOT NULL,
     PRIMARY KEY (user_id, workspace_id)
 ) STRICT;
+CREATE INDEX favorites_workspace ON favorites (workspace_id);
 
 -- Agents: what was declared, and what the agent has told about itself. A sub-agent (dev container)
 -- has a parent and was declared by it over RPC.

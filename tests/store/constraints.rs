@@ -59,6 +59,7 @@ const ROWS: &[(&str, Columns)] = &[
             ("last_used_at", "1"),
         ],
     ),
+    ("favorites", &[("user_id", "zeroblob(16)"), ("workspace_id", "zeroblob(16)"), ("created_at", "1")]),
     (
         "agents",
         &[
@@ -200,6 +201,8 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
     ("workspaces", "id", &["zeroblob(15)"]),
     ("workspaces", "owner_id", &["x'11111111111111111111111111111111'"]),
     ("workspaces", "name", &["''", "printf('%033d', 0)"]),
+    ("favorites", "user_id", &["x'11111111111111111111111111111111'"]),
+    ("favorites", "workspace_id", &["x'11111111111111111111111111111111'"]),
     ("agents", "id", &["zeroblob(15)"]),
     ("agents", "workspace_id", &["x'11111111111111111111111111111111'"]),
     ("agents", "parent_id", &["x'11111111111111111111111111111111'"]),
@@ -268,6 +271,7 @@ const SECONDS: &[(&str, Columns, bool)] = &[
     ("workspaces", &[("name", "'other'")], false),
     ("workspaces", &[("id", "randomblob(16)"), ("name", "'DEV'")], false),
     ("workspaces", &[("id", "randomblob(16)"), ("deleted_at", "1")], true),
+    ("favorites", &[("created_at", "2")], false),
     ("agents", &[("name", "'b'"), ("token_hash", "randomblob(32)")], false),
     ("agents", &[("id", "randomblob(16)"), ("name", "'b'")], false),
     ("agents", &[("id", "randomblob(16)"), ("name", "'MAIN'"), ("token_hash", "randomblob(32)")], false),

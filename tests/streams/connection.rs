@@ -53,6 +53,18 @@ fn a_connection_is_written_when_it_begins_and_ends_and_not_between() {
 }
 
 #[test]
+fn an_agent_that_a_stopping_server_cuts_off_is_not_written_down_as_gone() {
+    let server = Server::start();
+    let mut agent = server.connect();
+    connected(&server);
+    server.app.presence.stop();
+    agent.line.close();
+    server.until("two rows", |server| (server.audit().len() == 2).then_some(()));
+    assert_eq!(server.row().disconnected_at, None);
+    assert!(server.row().last_connected_at.unwrap() >= server.row().first_connected_at.unwrap());
+}
+
+#[test]
 fn two_connections_of_one_token_coexist() {
     let server = Server::start();
     let (mut one, mut two) = (server.connect(), server.connect());

@@ -171,6 +171,7 @@ impl Running {
             std::process::exit(1);
         });
         drop(metrics);
+        app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
         rest.stop();
         drop(keeper);
