@@ -9,7 +9,10 @@ use rusqlite::Connection;
 use super::auth::{Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
-use super::{agent_view, agents_me, identity, keys, operator, site, users};
+use super::{
+    agent_view, agents_me, audit, authcheck, debug, deployment, identity, keys, notifications, operator, organizations,
+    preferences, sign_in, site, users,
+};
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
 
@@ -22,6 +25,8 @@ pub(super) enum Handler {
     Open(fn(&Call<'_>) -> Answer),
     /// A signed-in person.
     User(fn(&Call<'_>, UserAuth) -> Answer),
+    /// A signed-in administrator.
+    Admin(fn(&Call<'_>, UserAuth) -> Answer),
     /// A signed-in person, with the single 401 of agents' routes.
     UserOfAgents(fn(&Call<'_>, UserAuth) -> Answer),
     /// The person in the path, as seen by a signed-in one.
@@ -36,7 +41,7 @@ pub(super) enum Handler {
     Operator(fn(&Call<'_>, &str) -> Answer),
 }
 
-use Handler::{Agent, Either, Open, Operator, User, UserOfAgents, Visible as View};
+use Handler::{Admin, Agent, Either, Open, Operator, User, UserOfAgents, Visible as View};
 type T = fn(&Call<'_>, Target) -> Answer;
 const fn target(answer: T) -> Handler {
     Handler::Target(answer)
@@ -53,20 +58,76 @@ const LEAF: bool = false;
 pub(super) const ROUTES: &[Row] = &[
     ("POST",   "/admin/verb",                                          LEAF, Operator(operator::verb)),
     ("GET",    "/api/v2",                                              ROOT, Open(site::root)),
+    ("GET",    "/api/v2/appearance",                                   ROOT, Open(deployment::appearance)),
+    ("GET",    "/api/v2/applications/auth-redirect",                   ROOT, User(deployment::auth_redirect)),
+    ("GET",    "/api/v2/applications/host",                            ROOT, User(deployment::applications_host)),
+    ("GET",    "/api/v2/audit",                                        ROOT, Admin(audit::list)),
+    ("POST",   "/api/v2/authcheck",                                    ROOT, User(authcheck::check)),
     ("GET",    "/api/v2/buildinfo",                                    LEAF, Open(site::build_info)),
+    ("POST",   "/api/v2/csp/reports",                                  LEAF, Open(site::csp_report)),
+    ("GET",    "/api/v2/debug/coordinator",                            LEAF, Admin(debug::coordinator)),
+    ("GET",    "/api/v2/debug/health",                                 ROOT, Admin(debug::health)),
+    ("GET",    "/api/v2/debug/tailnet",                                LEAF, Admin(debug::tailnet)),
+    ("GET",    "/api/v2/debug/ws",                                     LEAF, Admin(debug::echo)),
+    ("GET",    "/api/v2/deployment/config",                            LEAF, Admin(deployment::config)),
+    ("GET",    "/api/v2/deployment/ssh",                               LEAF, User(deployment::ssh)),
+    ("GET",    "/api/v2/deployment/stats",                             LEAF, User(deployment::stats)),
     ("GET",    "/api/v2/derp-map",                                     ROOT, Either(site::derp_map)),
-    ("POST",   "/api/v2/users/login",                                  LEAF, Open(users::login)),
-    ("POST",   "/api/v2/users/logout",                                 LEAF, User(users::logout)),
+    ("GET",    "/api/v2/experiments",                                  ROOT, User(deployment::experiments)),
+    ("GET",    "/api/v2/experiments/available",                        LEAF, User(deployment::experiments_available)),
+    ("POST",   "/api/v2/files",                                        ROOT, User(deployment::upload)),
+    ("GET",    "/api/v2/files/{file}",                                 LEAF, User(deployment::file)),
+    ("GET",    "/api/v2/insights/daus",                                LEAF, Admin(deployment::daily_users)),
+    ("GET",    "/api/v2/notifications/inbox",                          ROOT, User(notifications::inbox)),
+    ("PUT",    "/api/v2/notifications/inbox/mark-all-as-read",         LEAF, User(notifications::mark_all_as_read)),
+    ("GET",    "/api/v2/notifications/settings",                       LEAF, User(notifications::settings)),
+    ("PUT",    "/api/v2/notifications/settings",                       LEAF, Admin(notifications::set)),
+    ("POST",   "/api/v2/notifications/test",                           LEAF, User(notifications::set)),
+    ("GET",    "/api/v2/organizations",                                ROOT, User(organizations::list)),
+    ("GET",    "/api/v2/organizations/{organization}",                 ROOT, User(organizations::show)),
+    ("GET",    "/api/v2/organizations/{organization}/members",         ROOT, User(organizations::members)),
+    ("GET",    "/api/v2/organizations/{organization}/members/roles",   ROOT, User(organizations::roles)),
+    ("GET",    "/api/v2/organizations/{organization}/paginated-members", LEAF, User(organizations::paginated_members)),
+    ("GET",    "/api/v2/organizations/{organization}/provisionerdaemons", ROOT, User(organizations::provisioners)),
+    ("GET",    "/api/v2/organizations/{organization}/provisionerjobs", ROOT, User(organizations::provisioners)),
+    ("GET",    "/api/v2/regions",                                      LEAF, User(deployment::regions)),
+    ("GET",    "/api/v2/updatecheck",                                  LEAF, Open(site::update_check)),
+    ("GET",    "/api/v2/users",                                        ROOT, User(users::list)),
+    ("POST",   "/api/v2/users",                                        ROOT, User(users::create)),
+    ("GET",    "/api/v2/users/authmethods",                            LEAF, Open(sign_in::auth_methods)),
+    ("GET",    "/api/v2/users/first",                                  LEAF, Open(sign_in::first_user)),
+    ("POST",   "/api/v2/users/first",                                  LEAF, Open(sign_in::create_first_user)),
+    ("POST",   "/api/v2/users/login",                                  LEAF, Open(sign_in::login)),
+    ("POST",   "/api/v2/users/logout",                                 LEAF, User(sign_in::logout)),
+    ("GET",    "/api/v2/users/roles",                                  ROOT, User(organizations::site_roles)),
+    ("POST",   "/api/v2/users/validate-password",                      LEAF, Open(sign_in::validate_password)),
+    ("DELETE", "/api/v2/users/{user}",                                 ROOT, target(users::delete)),
     ("GET",    "/api/v2/users/{user}",                                 ROOT, target(users::show)),
+    ("GET",    "/api/v2/users/{user}/appearance",                      LEAF, target(preferences::appearance)),
+    ("PUT",    "/api/v2/users/{user}/appearance",                      LEAF, target(preferences::set_appearance)),
+    ("GET",    "/api/v2/users/{user}/autofill-parameters",             LEAF, target(preferences::autofill_parameters)),
+    ("POST",   "/api/v2/users/{user}/convert-login",                   LEAF, target(preferences::convert_login)),
     ("GET",    "/api/v2/users/{user}/gitsshkey",                       LEAF, target(users::git_ssh_key)),
     ("PUT",    "/api/v2/users/{user}/gitsshkey",                       LEAF, target(users::new_git_ssh_key)),
+    ("GET",    "/api/v2/users/{user}/keys",                            ROOT, target(keys::list)),
     ("POST",   "/api/v2/users/{user}/keys",                            ROOT, target(keys::create_session)),
-    ("GET",    "/api/v2/users/{user}/keys/tokens",                     ROOT, target(keys::list)),
+    ("GET",    "/api/v2/users/{user}/keys/tokens",                     ROOT, target(keys::list_tokens)),
     ("POST",   "/api/v2/users/{user}/keys/tokens",                     ROOT, target(keys::create)),
     ("GET",    "/api/v2/users/{user}/keys/tokens/tokenconfig",         LEAF, target(keys::config)),
     ("GET",    "/api/v2/users/{user}/keys/tokens/{name}",              ROOT, target(keys::by_name)),
-    ("GET",    "/api/v2/users/{user}/keys/{key}",                      ROOT, target(keys::by_id)),
     ("DELETE", "/api/v2/users/{user}/keys/{key}",                      ROOT, target(keys::delete)),
+    ("GET",    "/api/v2/users/{user}/keys/{key}",                      ROOT, target(keys::by_id)),
+    ("GET",    "/api/v2/users/{user}/login-type",                      LEAF, target(preferences::login_type)),
+    ("GET",    "/api/v2/users/{user}/notifications/preferences",       ROOT, target(preferences::notifications)),
+    ("PUT",    "/api/v2/users/{user}/notifications/preferences",       ROOT, target(preferences::set_notifications)),
+    ("GET",    "/api/v2/users/{user}/organizations",                   ROOT, target(organizations::of_user)),
+    ("GET",    "/api/v2/users/{user}/organizations/{organization}",    LEAF, target(organizations::of_user_by_name)),
+    ("PUT",    "/api/v2/users/{user}/password",                        ROOT, target(users::set_password)),
+    ("PUT",    "/api/v2/users/{user}/profile",                         LEAF, target(users::set_profile)),
+    ("GET",    "/api/v2/users/{user}/roles",                           LEAF, target(users::roles)),
+    ("PUT",    "/api/v2/users/{user}/roles",                           LEAF, target(users::set_roles)),
+    ("PUT",    "/api/v2/users/{user}/status/activate",                 LEAF, target(users::activate)),
+    ("PUT",    "/api/v2/users/{user}/status/suspend",                  LEAF, target(users::suspend)),
     ("POST",   "/api/v2/workspaceagents/aws-instance-identity",        LEAF, Open(identity::aws)),
     ("POST",   "/api/v2/workspaceagents/azure-instance-identity",      LEAF, Open(identity::azure)),
     ("GET",    "/api/v2/workspaceagents/connection",                   LEAF, UserOfAgents(agent_view::connection_of_none)),
@@ -213,6 +274,7 @@ mod tests {
                 let kind = match handler {
                     Open(_) => "open",
                     User(_) => "user",
+                    Admin(_) => "admin",
                     UserOfAgents(_) => "user of agents",
                     Handler::Target(_) => "target",
                     Agent(_) => "agent",
