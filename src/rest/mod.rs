@@ -190,7 +190,8 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
         Handler::Admin(answer) => {
             let user = app.store.read(|conn| auth::user(call, conn))?;
             note(&user);
-            auth::administrator(&user, "Only administrators may see and change this.")?;
+            auth::administrator(&user, "Only administrators may see and change this.")
+                .map_err(|error| error.detail("Ask one of them, or sign in with another account."))?;
             answer(call, user)
         }
         Handler::UserOfAgents(answer) => {
