@@ -12,6 +12,8 @@ mod calls;
 mod connection;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
+#[path = "streams/echo.rs"]
+mod echo;
 #[path = "streams/logs.rs"]
 mod logs;
 #[path = "streams/subagents.rs"]

@@ -90,7 +90,7 @@ pub(super) fn roles(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
 struct SiteRole {
     name: &'static str,
     display_name: &'static str,
-    site_permissions: [Permission; 1],
+    site_permissions: Vec<Permission>,
     organization_permissions: [Permission; 0],
     user_permissions: [Permission; 0],
     assignable: bool,
@@ -104,22 +104,32 @@ struct Permission {
     action: &'static str,
 }
 
-/// `GET …/users/roles`: the one role that there is. Only administrators give it.
+/// `GET …/users/roles`: the roles that administrators may give. `member` stands for none: `coder users edit-roles`
+/// takes no empty list (v2.24.0 cli/usereditroles.go), so nobody could be made an ordinary person again.
 pub(super) fn site_roles(_: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    let owner = SiteRole {
-        name: "owner",
-        display_name: "Owner",
-        site_permissions: [Permission { negate: false, resource_type: "*", action: "*" }],
+    let role = |name, display_name, site_permissions| SiteRole {
+        name,
+        display_name,
+        site_permissions,
         organization_permissions: [],
         user_permissions: [],
         assignable: auth.user.is_admin,
         built_in: true,
     };
-    Reply::json(200, &[owner])
+    let everything = Permission { negate: false, resource_type: "*", action: "*" };
+    Reply::json(200, &[role("owner", "Owner", vec![everything]), role("member", "Member", Vec::new())])
 }
 
 /// `GET …/organizations/{organization}/provisionerdaemons` and `…/provisionerjobs`: nothing is provisioned here.
 pub(super) fn provisioners(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     check(call, call.param(0))?;
     Reply::json(200, &[(); 0])
+}
+
+/// Whatever would make, change or leave an organization.
+pub(super) fn refuse(_: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
+    Err(Error::new(
+        Fault::Invalid,
+        "This server has one organization that everybody is in; administrators are made with `coder users edit-roles`.",
+    ))
 }
