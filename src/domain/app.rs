@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::presence::Presence;
+use super::programs::Programs;
 use crate::config::Settings;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
@@ -34,6 +35,8 @@ pub struct App {
     pub keys: Keys,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// The programs that machines and people download.
+    pub programs: Programs,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -52,6 +55,7 @@ impl App {
             nodes: Nodes::default(),
             keys: Keys::default(),
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            programs: Programs::new(settings.bin_dir.clone()),
             metrics: Metrics::new(),
             settings,
             access_url,

@@ -12,6 +12,7 @@ pub mod git_key;
 pub mod names;
 pub mod passwords;
 pub mod presence;
+pub mod programs;
 pub mod tokens;
 pub mod users;
 pub mod workspaces;

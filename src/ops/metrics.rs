@@ -24,6 +24,8 @@ pub struct Metrics {
     pub agent_reports_dropped: Counter,
     /// One-way streams (logs, metadata, relay map, reinit) open at present.
     pub watchers: Gauge,
+    /// Files being sent.
+    pub downloads: Gauge,
     /// Public connections open, as the edge last said.
     pub connections: Gauge,
     /// Public connections accepted since the start, as the edge last said.
@@ -58,6 +60,8 @@ impl Metrics {
         );
         let watchers = Gauge::default();
         registry.register("watchers", "One-way streams open", watchers.clone());
+        let downloads = Gauge::default();
+        registry.register("downloads", "Files being sent", downloads.clone());
         let connections = Gauge::default();
         registry.register("connections", "Public connections open", connections.clone());
         let connections_accepted = Gauge::default();
@@ -77,6 +81,7 @@ impl Metrics {
             agent_calls_delayed,
             agent_reports_dropped,
             watchers,
+            downloads,
             connections,
             connections_accepted,
             refused,

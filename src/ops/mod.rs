@@ -4,3 +4,4 @@ pub mod hub;
 pub mod jobs;
 pub mod mail;
 pub mod metrics;
+pub mod places;

@@ -5,6 +5,7 @@
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
 pub mod derp_map;
+pub mod file;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;
