@@ -2,6 +2,6 @@
 
 mod apply;
 mod config;
-mod rig;
+pub(crate) mod rig;
 mod serve;
 mod verbs;

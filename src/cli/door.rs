@@ -77,6 +77,13 @@ pub(super) fn access_url(context: &Context) -> Option<String> {
     info.get("dashboard_url")?.as_str().filter(|url| !url.is_empty()).map(str::to_owned)
 }
 
+/// A script as the running server gives it to machines, if it has programs for them.
+pub(super) fn script(context: &Context, path: &str) -> Option<Vec<u8>> {
+    let socket = Socket::beside(context.file(), ADMIN).ok()?;
+    let answer = http::ask(&socket, "GET", path, b"").ok()??;
+    (answer.status == 200).then_some(answer.body)
+}
+
 fn online(socket: &Socket, body: &[u8]) -> Result<Option<Value>, Failure> {
     let answer = match http::ask(socket, "POST", "/admin/verb", body) {
         Ok(None) => return Ok(None),

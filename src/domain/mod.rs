@@ -7,6 +7,7 @@ pub mod agents;
 pub mod app;
 pub mod cron;
 pub mod declare;
+pub mod enrolment;
 pub mod error;
 pub mod git_key;
 pub mod names;

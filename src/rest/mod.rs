@@ -6,12 +6,14 @@
 mod agent_view;
 mod agents_me;
 mod auth;
+mod bin;
 mod dto;
 mod identity;
 mod json;
 mod keys;
 mod limiter;
 mod operator;
+mod pages;
 mod reply;
 mod request;
 mod routes;
@@ -33,6 +35,7 @@ pub use workers::Rest;
 use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
+use crate::ops::places::Places;
 use crate::streams::Arrivals;
 
 /// What clients take for the server's version: the API that is spoken, then our own version. VS Code
@@ -58,6 +61,8 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
+    /// Files being sent.
+    downloads: Places,
 }
 
 impl Service {
@@ -65,6 +70,7 @@ impl Service {
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            downloads: Places::new(limits::DOWNLOADS),
             table: Table::new(),
             app,
             arrivals,
@@ -103,6 +109,7 @@ fn answer_or_500(call: &mut Call<'_>) -> (Reply, Option<Rate>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(call, &mut rate)));
     let reply = match outcome {
         Ok(Ok(reply)) => reply,
+        Ok(Err(error)) if pages::are_wanted(call) => pages::error(&error, call),
         Ok(Err(error)) => Reply::error(&error, call),
         Err(_) => {
             // A stream that was left before the panic has nobody to take it.
@@ -150,12 +157,15 @@ fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> 
 /// Counts a request against the limit that it falls under.
 fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
     let service = call.service;
-    let signs_in = matches!(found, Found::Route(Handler::Open(_), _)) && call.path == users::LOGIN_PATH;
+    let signs_in = matches!(found, Found::Route(Handler::Open(_), _))
+        && call.method == "POST"
+        && [users::LOGIN_PATH, pages::login::PATH].contains(&call.path.as_str());
     if signs_in {
         return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
     }
     let exempt = service.app.settings.requests_per_minute == 0
-        || !call.path.starts_with("/api/v2")
+        // Pages and programs are cheap to look at; what a form does is not.
+        || (!call.path.starts_with("/api/v2") && call.method != "POST")
         // The admin socket has no address.
         || call.peer.is_empty()
         || limiter::is_loopback(&call.peer);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::{SESSION_TOKEN, Target};
+use super::auth::{Target, session_cookie};
 use super::dto;
 use super::json::{self, require};
 use super::reply::Reply;
@@ -38,16 +38,14 @@ pub(super) fn login(call: &Call<'_>) -> Result<Reply, Error> {
             .field("email", "It needs a name, an @ and a host."));
     }
     let token = access::sign_in(&call.service.app, &body.email, &body.password, &call.peer)?;
-    let secure = if call.secure { "; Secure" } else { "" };
-    let cookie = format!("{SESSION_TOKEN}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
+    let cookie = session_cookie(call, &token);
     Ok(Reply::json(201, &LoggedIn { session_token: &token })?.header("Set-Cookie", cookie))
 }
 
 /// `POST …/users/logout`: revokes the token that was used.
 pub(super) fn logout(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
     access::revoke_token(&call.service.app, auth.actor(), &auth.user, &auth.key().id, "user.logout", &call.peer)?;
-    Ok(Reply::message(200, "You are signed out.")?
-        .header("Set-Cookie", format!("{SESSION_TOKEN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")))
+    Ok(Reply::message(200, "You are signed out.")?.header("Set-Cookie", session_cookie(call, "")))
 }
 
 /// `GET …/users/{user}`.
