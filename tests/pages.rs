@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use moorline::config::limits;
-use moorline::store::keys;
+use moorline::model::Timestamp;
 use moorline::store::users::User;
+use moorline::store::{self, keys};
 
 use crate::golden::rig::{Ask, Got, Rig};
 
@@ -217,7 +218,10 @@ fn makes_a_token_when_the_button_is_pressed_and_shows_it_once() {
 fn lists_sessions_and_revokes_each() {
     let mut house = House::signed_in();
     house.rig.key(&house.alice, "LaptopLapt-SecretSecretSecret0003", "laptop <b>", Duration::from_secs(3_600));
-    house.rig.key(&house.alice, "ExpiredExp-SecretSecretSecret0004", "", Duration::ZERO);
+    house.rig.key(&house.alice, "ExpiredExp-SecretSecretSecret0004", "", Duration::from_secs(3_600));
+    let past = Timestamp::now().minus(Duration::from_secs(1));
+    let expire = move |write: &store::Write<'_>| keys::touch(write, "ExpiredExp", "", past, past);
+    house.rig.app.store.write(move |write| expire(write).map_err(store::Error::from)).unwrap();
     let text = house.get("/sessions").text();
     assert!(text.contains("laptop &lt;b&gt;") && text.contains("This browser") && text.contains("127.0.0.1"), "{text}");
     assert!(!text.contains("BobBobBobB") && !text.contains("ExpiredExp"));

@@ -62,15 +62,16 @@ with_curl() {
 }
 
 with_wget() {
-    # The wget of busybox has no such option and checks no certificates. The checksum stands for both.
+    # The wget of busybox may stand here, too; it takes no certificates.
     if [ -n "$ca" ] && wget --help 2>&1 | grep -q -e --ca-certificate; then
-        wget -q -T 60 --ca-certificate="$ca" -O "$2" "$1"
+        wget -q --ca-certificate="$ca" -O "$2" "$1"
     else
-        wget -q -T 60 -O "$2" "$1"
+        wget -q -O "$2" "$1"
     fi
 }
 
-with_busybox() { busybox wget -q -T 60 -O "$2" "$1"; }
+# Without a time limit: busybox 1.35 of Debian crashes when it is given one and is to be quiet.
+with_busybox() { busybox wget -q -O "$2" "$1"; }
 
 # Downloads $1 into $2 with the first tool that can.
 download() {

@@ -147,8 +147,10 @@ PLIST
 }
 
 manage() {
-    "$@" daemon-reload && "$@" enable --quiet moorline-agent.service && "$@" restart moorline-agent.service ||
-        fail "systemd did not take $file."
+    for verb in daemon-reload 'enable --quiet moorline-agent.service' 'restart moorline-agent.service'; do
+        # shellcheck disable=SC2086
+        "$@" $verb || fail "systemd did not take $file."
+    done
 }
 
 # Installs and starts the service; 1 if there is nothing here that runs services.
@@ -222,7 +224,10 @@ main() {
         say "macOS takes certificates from its keychain only. As root:  security add-trusted-cert -d -k /Library/Keychains/System.keychain $ca"
     fi
     if [ "$service" = yes ]; then
-        seen=$(cat "$folder/logs/coder-agent.log" 2> /dev/null | wc -l)
+        seen=0
+        if [ -r "$folder/logs/coder-agent.log" ]; then
+            seen=$(wc -l < "$folder/logs/coder-agent.log")
+        fi
         if start_service; then
             watch
             exit
