@@ -54,8 +54,12 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
 fn commands(context: &Context, workspace: FullName, done: &Done) -> String {
     let url = server_url(context, done.online);
     let agents = items(&done.value, "agents");
-    let scripts = if done.online { Scripts::of(context, workspace, agents) } else { None };
+    let scripts = if done.online { Scripts::of(context, workspace, agents) } else { Ok(None) };
     let mut said = String::new();
+    let scripts = scripts.unwrap_or_else(|why| {
+        said = format!("{why}\n");
+        None
+    });
     for agent in agents {
         let (name, token) = (text(agent, "name"), text(agent, "token"));
         let line = match scripts.as_ref().and_then(|scripts| scripts.line(&url, &name, &token)) {
@@ -76,21 +80,27 @@ struct Scripts {
 
 impl Scripts {
     /// `None` when the server has no programs for machines.
-    fn of(context: &Context, mut workspace: FullName, agents: &[Value]) -> Option<Scripts> {
-        door::script(context, enrolment::script(""))?;
+    fn of(context: &Context, mut workspace: FullName, agents: &[Value]) -> Result<Option<Scripts>, String> {
+        if door::script(context, enrolment::script(""))?.is_none() {
+            return Ok(None);
+        }
         workspace.agent = None;
-        let shown = door::ask(context, Command::WorkspaceShow { workspace }, false).ok()?.value;
+        let shown = door::ask(context, Command::WorkspaceShow { workspace }, false);
+        let shown = shown.map_err(|failure| failure.text)?.value;
         let mut scripts = Scripts { systems: HashMap::new(), pins: HashMap::new() };
         for agent in items(&shown, "agents") {
             scripts.systems.insert(text(agent, "name"), text(agent, "operating_system"));
         }
         for agent in agents {
-            let path = enrolment::script(scripts.systems.get(&text(agent, "name"))?);
-            if !scripts.pins.contains_key(path) {
-                scripts.pins.insert(path, hex(&tokens::hash(&door::script(context, path)?)));
+            let Some(system) = scripts.systems.get(&text(agent, "name")) else { continue };
+            let path = enrolment::script(system);
+            if !scripts.pins.contains_key(path)
+                && let Some(script) = door::script(context, path)?
+            {
+                scripts.pins.insert(path, hex(&tokens::hash(&script)));
             }
         }
-        Some(scripts)
+        Ok(Some(scripts))
     }
 
     fn line(&self, url: &str, agent: &str, token: &str) -> Option<String> {

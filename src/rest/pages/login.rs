@@ -65,9 +65,12 @@ fn show(call: &Call<'_>, status: u16, redirect: &str, name: &str, problem: Optio
         "/cli-auth" => "Then you get a token for the command line or your editor.",
         _ => "",
     };
+    let focus = |here: bool| Html::of(if here { " autofocus" } else { "" });
     let content = fill(
         include_str!("login.html"),
         &[
+            ("name_focus", focus(name.is_empty())),
+            ("password_focus", focus(!name.is_empty())),
             ("problem", problem),
             ("why", text(why)),
             ("name", text(name)),
