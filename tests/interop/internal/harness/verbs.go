@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -59,6 +60,25 @@ func (s *Server) CreateToken(user string) string {
 		s.t.Fatal("token create: the answer has no token")
 	}
 	return reply.Token
+}
+
+// RevokeToken takes one session token away, by its id.
+func (s *Server) RevokeToken(token string) {
+	s.t.Helper()
+	id, _, _ := strings.Cut(token, "-")
+	s.verb("", "token", "revoke", id)
+}
+
+// SuspendUser stops this person from signing in and ends their sessions.
+func (s *Server) SuspendUser(name string) {
+	s.t.Helper()
+	s.verb("", "user", "suspend", name)
+}
+
+// ActivateUser lets a suspended person sign in again.
+func (s *Server) ActivateUser(name string) {
+	s.t.Helper()
+	s.verb("", "user", "activate", name)
 }
 
 // AddWorkspace declares a workspace with the default agent.
