@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -124,4 +125,9 @@ func startAuthAgent(t *testing.T, site *harness.Site, p *harness.Person) string 
 	out = p.Run(harness.RunOptions{}, "ssh-keygen", "-l", "-f", key+".pub")
 	require.Zero(t, out.Code, out.Stderr)
 	return strings.Fields(out.Stdout)[1]
+}
+
+// refuseUpgrade is a proxy that knows no upgrade but a WebSocket.
+func refuseUpgrade(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "this proxy knows no such upgrade", http.StatusBadRequest)
 }
