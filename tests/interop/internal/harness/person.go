@@ -73,6 +73,9 @@ func (p *Person) SignIn() {
 	p.Must("login", p.server.Front.String(), "--token", p.Token, "--use-token-as-session")
 }
 
+// T is the test that the person belongs to.
+func (p *Person) T() testing.TB { return p.t }
+
 // Client is a client library with the person's token.
 func (p *Person) Client() *codersdk.Client {
 	client := codersdk.New(p.server.Front)
