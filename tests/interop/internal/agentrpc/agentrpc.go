@@ -112,7 +112,12 @@ func Version(version string) url.Values {
 // addresses that follow from the id (an agent's own, or any new one of a client),
 // and the given relay region.
 func Node(id uuid.UUID, region int32) (*tailnetproto.Node, error) {
-	nodeKey, err := key.NewNode().Public().MarshalBinary()
+	return NodeOf(key.NewNode(), id, region)
+}
+
+// NodeOf is Node with this node key, by which the relay knows the peer.
+func NodeOf(private key.NodePrivate, id uuid.UUID, region int32) (*tailnetproto.Node, error) {
+	nodeKey, err := private.Public().MarshalBinary()
 	if err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}

@@ -1,9 +1,14 @@
 package harness
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/google/uuid"
@@ -79,6 +84,41 @@ func (s *Server) SuspendUser(name string) {
 func (s *Server) ActivateUser(name string) {
 	s.t.Helper()
 	s.verb("", "user", "activate", name)
+}
+
+// Metric is the sum of a metric's samples, as the server's own socket shows them.
+func (s *Server) Metric(name string) float64 {
+	s.t.Helper()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", s.file+".sock")
+		},
+	}
+	client := &http.Client{Transport: transport, Timeout: Patience}
+	reply, err := client.Get("http://admin/metrics")
+	if err != nil {
+		s.t.Fatalf("metrics: %v", err)
+	}
+	defer reply.Body.Close()
+	sum, found := 0.0, false
+	lines := bufio.NewScanner(reply.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		if !strings.HasPrefix(line, name+" ") && !strings.HasPrefix(line, name+"{") {
+			continue
+		}
+		fields := strings.Fields(line)
+		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		if err != nil {
+			s.t.Fatalf("metrics: %q: %v", line, err)
+		}
+		sum, found = sum+value, true
+	}
+	if !found {
+		s.t.Fatalf("metrics: there is no %s", name)
+	}
+	return sum
 }
 
 // AddWorkspace declares a workspace with the default agent.
