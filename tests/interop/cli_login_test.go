@@ -52,7 +52,7 @@ func TestLoginWithATokenMakesASessionOfItsOwn(t *testing.T) {
 
 	// Such sessions pile up with each login, so they must end by themselves.
 	id, _, _ := strings.Cut(session, "-")
-	key, err := alice.Client().APIKeyByID(harness.Context(t, harness.Patience), codersdk.Me, id)
+	key, err := site.UserClient(session).APIKeyByID(harness.Context(t, harness.Patience), codersdk.Me, id)
 	require.NoError(t, err)
 	require.True(t, key.ExpiresAt.After(time.Now()))
 	require.True(t, key.ExpiresAt.Before(time.Now().AddDate(1, 0, 1)), "expires at %v", key.ExpiresAt)

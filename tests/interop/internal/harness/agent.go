@@ -105,7 +105,7 @@ func (s *Site) toolEnv(dir, token string) []string {
 			s.t.Fatal(err)
 		}
 	}
-	return []string{
+	return append(s.trusting(), []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(dir, "home"),
 		"TMPDIR=" + filepath.Join(dir, "tmp"),
@@ -114,7 +114,7 @@ func (s *Site) toolEnv(dir, token string) []string {
 		"LANG=C.UTF-8",
 		"CODER_AGENT_URL=" + s.Front.JoinPath("/").String(),
 		"CODER_AGENT_TOKEN=" + token,
-	}
+	}...)
 }
 
 // Stop ends the agent with SIGTERM, as a service manager would, and returns how

@@ -1,12 +1,14 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -36,10 +38,10 @@ type Middlebox struct {
 	backend atomic.Pointer[string]
 	closed  chan struct{}
 	refused atomic.Int64
-	cut     atomic.Int64
 
 	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	open map[*idleConn]struct{}
+	cut  []string
 }
 
 // LoginPage is what a proxy with single sign-on answers.
@@ -62,12 +64,18 @@ func StartMiddlebox(t testing.TB, opts MiddleboxOptions) *Middlebox {
 		URL:    &url.URL{Scheme: "http", Host: listener.Addr().String()},
 		opts:   opts,
 		closed: make(chan struct{}),
-		open:   map[net.Conn]struct{}{},
+		open:   map[*idleConn]struct{}{},
 	}
 	plain, upgraded := m.proxy(false), m.proxy(opts.HoldHalfOpen)
 	server := &http.Server{
 		ReadHeaderTimeout: Patience,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connKey{}, conn)
+		},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if conn, ok := r.Context().Value(connKey{}).(*idleConn); ok {
+				conn.path.Store(&r.URL.Path)
+			}
 			switch upgrade := r.Header.Get("Upgrade"); {
 			case upgrade == "":
 				plain.ServeHTTP(w, r)
@@ -94,17 +102,26 @@ func (m *Middlebox) SetBackend(host string) { m.backend.Store(&host) }
 // Refused counts the upgrades to something else than a WebSocket.
 func (m *Middlebox) Refused() int64 { return m.refused.Load() }
 
-// Cut counts the connections that were cut because they were idle.
-func (m *Middlebox) Cut() int64 { return m.cut.Load() }
+// Cut are the paths of the connections that were cut because they were idle.
+func (m *Middlebox) Cut() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.cut)
+}
 
 // CutAll cuts all connections of clients at once.
 func (m *Middlebox) CutAll() {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for conn := range m.open {
+	open := m.open
+	m.open = map[*idleConn]struct{}{}
+	m.mu.Unlock()
+	for conn := range open {
 		_ = conn.Close()
 	}
 }
+
+// connKey finds the connection of a request.
+type connKey struct{}
 
 func (m *Middlebox) proxy(hold bool) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
@@ -169,11 +186,17 @@ func (l idleListener) Accept() (net.Conn, error) {
 	}
 	c := &idleConn{Conn: conn, box: l.box}
 	l.box.mu.Lock()
-	l.box.open[conn] = struct{}{}
+	l.box.open[c] = struct{}{}
 	l.box.mu.Unlock()
 	if l.box.opts.Idle > 0 {
 		c.timer = time.AfterFunc(l.box.opts.Idle, func() {
-			l.box.cut.Add(1)
+			path := "(no request)"
+			if seen := c.path.Load(); seen != nil {
+				path = *seen
+			}
+			l.box.mu.Lock()
+			l.box.cut = append(l.box.cut, path)
+			l.box.mu.Unlock()
 			_ = c.Close()
 		})
 	}
@@ -184,6 +207,7 @@ type idleConn struct {
 	net.Conn
 	box   *Middlebox
 	timer *time.Timer
+	path  atomic.Pointer[string]
 }
 
 func (c *idleConn) moved(n int) {
@@ -209,7 +233,7 @@ func (c *idleConn) Close() error {
 		c.timer.Stop()
 	}
 	c.box.mu.Lock()
-	delete(c.box.open, c.Conn)
+	delete(c.box.open, c)
 	c.box.mu.Unlock()
 	return c.Conn.Close()
 }

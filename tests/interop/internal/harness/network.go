@@ -60,3 +60,11 @@ func NewSiteOn(t testing.TB, network Network, agent string, args ...string) *Sit
 	site.Box = box
 	return site
 }
+
+// NewTLSSite is NewSite with TLS; people and agents trust the authority.
+func NewTLSSite(t testing.TB, authority *Authority, agent string, args ...string) *Site {
+	t.Helper()
+	server := StartServer(t, append(args, authority.Args()...)...)
+	server.trust = authority
+	return siteOf(server, agent)
+}

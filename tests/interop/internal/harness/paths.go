@@ -31,7 +31,7 @@ func CheckSetup() error {
 	if info, err := os.Stat(bin); err != nil || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s=%s is not an executable file", EnvBin, bin)
 	}
-	for _, name := range []string{AgentCurrent, AgentOld} {
+	for _, name := range []string{AgentCurrent, AgentOld, Simulator} {
 		if _, err := agentBin(name); err != nil {
 			return err
 		}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/coder/coder/v2/codersdk"
 )
 
 // Person is somebody who uses the unmodified coder command on a machine of their
@@ -73,18 +71,8 @@ func (p *Person) SignIn() {
 	p.Must("login", p.server.Front.String(), "--token", p.Token, "--use-token-as-session")
 }
 
-// T is the test that the person belongs to.
-func (p *Person) T() testing.TB { return p.t }
-
-// Client is a client library with the person's token.
-func (p *Person) Client() *codersdk.Client {
-	client := codersdk.New(p.server.Front)
-	client.SetSessionToken(p.Token)
-	return client
-}
-
 func (p *Person) env() []string {
-	return append([]string{
+	return append(append(p.server.trusting(), []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + p.Home,
 		"TMPDIR=" + filepath.Join(filepath.Dir(p.Home), "tmp"),
@@ -92,7 +80,7 @@ func (p *Person) env() []string {
 		"SHELL=/bin/sh",
 		"LANG=C.UTF-8",
 		"TERM=xterm-256color",
-	}, p.Env...)
+	}...), p.Env...)
 }
 
 // cli is the command line of the coder command.

@@ -27,10 +27,13 @@ type Server struct {
 	// administration socket lives below it and a Unix socket path has at most
 	// 107 bytes.
 	Dir string
+	// Env is added to the server's environment at its next start.
+	Env []string
 
 	bin   string
 	file  string
 	args  []string
+	trust *Authority
 	t     testing.TB
 	child *process
 }
@@ -74,7 +77,7 @@ func (s *Server) start(listen string) {
 	args := append([]string{"serve", "--file", s.file, "--listen", listen}, s.args...)
 	cmd := exec.Command(s.bin, args...)
 	cmd.Dir = s.Dir
-	cmd.Env = s.env()
+	cmd.Env = append(s.env(), s.Env...)
 	stdout, writer := io.Pipe()
 	cmd.Stdout = writer
 	s.child = startProcess(s.t, cmd, filepath.Join(s.Dir, "server.log"))

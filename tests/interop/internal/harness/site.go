@@ -91,6 +91,9 @@ arch = "amd64"
 func (s *Site) UserClient(token string) *codersdk.Client {
 	client := codersdk.New(s.URL)
 	client.SetSessionToken(token)
+	if s.trust != nil {
+		client.HTTPClient.Transport = s.trust.transport
+	}
 	return client
 }
 
