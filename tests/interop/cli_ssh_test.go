@@ -45,7 +45,7 @@ func TestSSHRunsCommands(t *testing.T) {
 	require.Equal(t, agent.Home, strings.TrimSpace(alice.Must("ssh", "dev", "--", "echo $HOME")))
 	require.Contains(t, alice.Must("ssh", "-e", "RIG=one two", "dev", "--", "echo $RIG"), "one two")
 	require.Contains(t, alice.Must("ssh", "dev", "--wait", "no", "--", "echo $CODER_WORKSPACE_NAME"), "dev")
-	require.Contains(t, alice.Refused("ssh", "nosuch", "--", "true"), "not found or you do not have access")
+	require.Contains(t, alice.Refused("ssh", "nosuch", "--", "true"), notYours)
 	require.Contains(t, alice.Refused("ssh", "dev.nosuch", "--", "true"), "main", "it names the agents that there are")
 
 	logs := filepath.Join(alice.Home, "logs")

@@ -73,7 +73,7 @@ func TestShowWithAndWithoutAnAgent(t *testing.T) {
 	agent.Kill()
 	site.WaitStatus(codersdk.WorkspaceAgentDisconnected, promptly)
 	require.Contains(t, alice.Must("show", "dev"), "disconnected")
-	require.Contains(t, alice.Refused("show", "nosuch"), "not found or you do not have access")
+	require.Contains(t, alice.Refused("show", "nosuch"), notYours)
 }
 
 func TestFavorites(t *testing.T) {

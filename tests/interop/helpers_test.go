@@ -19,6 +19,9 @@ import (
 	"moorline.test/interop/internal/harness"
 )
 
+// notYours is what the server says of all that is not there or not to be seen.
+const notYours = "does not exist, or you may not see it"
+
 // freePort is a TCP port that nobody listened on a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()

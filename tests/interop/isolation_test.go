@@ -58,11 +58,11 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 			{"delete", "alice/dev", "-y"},
 		} {
 			said := stranger.Refused(args...)
-			require.Contains(t, said, "not found or you do not have access", "%s: %v", stranger.Name, args)
+			require.Contains(t, said, notYours, "%s: %v", stranger.Name, args)
 		}
 		require.NotContains(t, stranger.Must("list", "--all"), "alice")
 	}
-	require.Contains(t, alice.Refused("ssh", "bob/box", "--", "true"), "not found or you do not have access")
+	require.Contains(t, alice.Refused("ssh", "bob/box", "--", "true"), notYours)
 	require.Contains(t, alice.Must("list"), "alice/dev")
 }
 

@@ -36,7 +36,7 @@ func TestConfigSSHWritesWhatOpenSSHUnderstands(t *testing.T) {
 	}
 	out := alice.SSH("coder.nosuch", "true")
 	require.Equal(t, 255, out.Code)
-	require.Contains(t, out.Stderr, "not found or you do not have access")
+	require.Contains(t, out.Stderr, notYours)
 }
 
 func TestOpenSSHPassesStatusSignalsAndEnvironment(t *testing.T) {

@@ -62,7 +62,7 @@ func TestVSCodeSSHOfOlderExtensions(t *testing.T) {
 		"--session-token-file", filepath.Join(alice.Config, "session"),
 		"--url-file", filepath.Join(alice.Config, "url"), "coder-vscode--alice--nosuch")
 	require.Equal(t, 1, lost.Wait(harness.Patience))
-	require.Contains(t, lost.Output(), "not found or you do not have access")
+	require.Contains(t, lost.Output(), notYours)
 }
 
 // TestVSCodeThroughOpenSSH writes the block that the extension writes and opens

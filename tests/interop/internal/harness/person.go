@@ -79,7 +79,8 @@ func (p *Person) env() []string {
 		"USER=" + os.Getenv("USER"),
 		"SHELL=/bin/sh",
 		"LANG=C.UTF-8",
-		"TERM=xterm-256color",
+		// A terminal that programs do not ask for its colours, and wait.
+		"TERM=screen",
 	}...), p.Env...)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -78,11 +79,14 @@ func (s *Session) Write(p []byte) (int, error) {
 	return s.output.Write(p)
 }
 
-// Output is what the command printed so far.
+// escapes are colours, cursor movements and titles.
+var escapes = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07\x1b]*(\x07|\x1b\\))`)
+
+// Output is what the command printed so far, without colours.
 func (s *Session) Output() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.output.String()
+	return escapes.ReplaceAllString(s.output.String(), "")
 }
 
 // Newest is when the command printed something for the last time.
