@@ -112,13 +112,11 @@ func TestWhatTheServerDoesNotDo(t *testing.T) {
 		{"schedule", "stop", "dev", "8h"},
 		{"schedule", "extend", "dev", "10h"},
 		{"autoupdate", "dev", "always", "-y"},
-		{"state", "pull", "dev"},
 	} {
 		out := alice.Coder(args...)
 		require.Equal(t, 1, out.Code, "%v\n%s%s", args, out.Stdout, out.Stderr)
 		said := sentence(out.Stderr)
-		require.True(t, strings.HasSuffix(said, "."), "%v says %q in\n%s", args, said, out.Stderr)
-		require.Greater(t, len(strings.Fields(said)), 5, "%v says %q", args, said)
+		require.Greater(t, len(strings.Fields(said)), 8, "%v says %q in\n%s", args, said, out.Stderr)
 		require.NotContains(t, out.Stderr, "not found", "%v", args)
 		require.NotContains(t, out.Stderr, "Suggestion", "%v: no advice that does not help", args)
 	}

@@ -120,7 +120,8 @@ func TestRelayForwardsBetweenKnownKeysOnly(t *testing.T) {
 		}
 	})
 	require.Greater(t, time.Since(begun), 20*time.Second, "it had time to be announced")
-	require.Positive(t, estate.Metric("moorline_relay_strangers_closed_total"))
+	require.Positive(t, estate.Metric(`moorline_relay_ended_total{reason="stranger"}`))
+	require.Positive(t, estate.Metric(`moorline_relay_dropped_total{reason="stranger"}`))
 	require.True(t, one.reaches(two, harness.Patience), "the others noticed nothing")
 
 	// A peer that said goodbye is unknown from then on.

@@ -44,7 +44,10 @@ func TestIdleSessionOutlivesAProxyThatCutsIdleSockets(t *testing.T) {
 	own.Echo("own-after", quickEcho)
 	open.Echo("open-after", quickEcho)
 	require.Equal(t, 1, agent.Count(harness.LogDialing), "the agent's connection was never cut")
-	require.Empty(t, site.Box.Cut())
+	for _, path := range site.Box.Cut() {
+		// Clients keep the connection of a finished request open for a next one.
+		require.NotRegexp(t, "^/derp$|/rpc$|/coordinate$|/watch$", path, "the server's signs of life are too rare")
+	}
 }
 
 // Story 3: a proxy answers the relay's own upgrade with a page or a redirect to

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -146,6 +147,8 @@ func (m *Middlebox) proxy(hold bool) *httputil.ReverseProxy {
 			},
 		},
 		FlushInterval: -1,
+		// Connections break here on purpose.
+		ErrorLog: log.New(io.Discard, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 			http.Error(w, "middlebox: "+err.Error(), http.StatusBadGateway)
 		},

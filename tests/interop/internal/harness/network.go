@@ -17,9 +17,9 @@ type Network struct {
 }
 
 // IdleCut is how long a connection may be silent in the network WebSockets.
-// Real proxies cut at 60 s; the server's own signs of life come each 15 s, so 20 s
-// is as telling and three times as quick.
-const IdleCut = 20 * time.Second
+// Real proxies cut at 60 s; the server's own signs of life come each 25 s at the
+// latest, so 30 s is as telling and twice as quick.
+const IdleCut = 30 * time.Second
 
 var (
 	// Direct lets peers find each other.

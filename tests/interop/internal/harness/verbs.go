@@ -86,13 +86,14 @@ func (s *Server) ActivateUser(name string) {
 	s.verb("", "user", "activate", name)
 }
 
-// Metric is the sum of a metric's samples, as the server's own socket shows them.
+// Metric is a sample, named with its labels, as the server's own socket shows it;
+// 0 while it has not counted anything.
 func (s *Server) Metric(name string) float64 {
 	s.t.Helper()
 	transport := &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", s.file+".sock")
+			return (&net.Dialer{}).DialContext(ctx, "unix", s.file+".admin.sock")
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: Patience}
@@ -101,24 +102,19 @@ func (s *Server) Metric(name string) float64 {
 		s.t.Fatalf("metrics: %v", err)
 	}
 	defer reply.Body.Close()
-	sum, found := 0.0, false
 	lines := bufio.NewScanner(reply.Body)
 	for lines.Scan() {
-		line := lines.Text()
-		if !strings.HasPrefix(line, name+" ") && !strings.HasPrefix(line, name+"{") {
+		text, isIt := strings.CutPrefix(lines.Text(), name+" ")
+		if !isIt {
 			continue
 		}
-		fields := strings.Fields(line)
-		value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
-			s.t.Fatalf("metrics: %q: %v", line, err)
+			s.t.Fatalf("metrics: %q: %v", lines.Text(), err)
 		}
-		sum, found = sum+value, true
+		return value
 	}
-	if !found {
-		s.t.Fatalf("metrics: there is no %s", name)
-	}
-	return sum
+	return 0
 }
 
 // AddWorkspace declares a workspace with the default agent.
