@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,8 +10,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/coder/coder/v2/codersdk"
+	"github.com/coder/coder/v2/codersdk/workspacesdk"
 
 	"moorline.test/interop/internal/harness"
 )
@@ -163,4 +166,56 @@ script = "echo preparing; sleep 3; echo done > @SCRATCH@/prepared"
 	require.Zero(t, waiting.Wait(harness.Patience), waiting.Output())
 	require.Contains(t, waiting.Output(), "done", "it came in after the script")
 	require.Contains(t, waiting.Output(), "preparing", "and its lines were shown meanwhile")
+}
+
+// TestSSHSignalsReachTheCommand uses the client library, because neither the
+// coder command nor OpenSSH has a way to send a signal over the connection.
+func TestSSHSignalsReachTheCommand(t *testing.T) {
+	t.Parallel()
+	site := harness.NewSite(t, "")
+	connected(t, site)
+	ctx := harness.Context(t, time.Minute)
+	conn, err := workspacesdk.New(site.Client).DialAgent(ctx, site.AgentID, nil)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.True(t, conn.AwaitReachable(ctx))
+	client, err := conn.SSHClient(ctx)
+	require.NoError(t, err)
+	defer client.Close()
+
+	for signal, expected := range map[ssh.Signal]int{ssh.SIGINT: 12, ssh.SIGTERM: 15, ssh.SIGHUP: 11} {
+		session, err := client.NewSession()
+		require.NoError(t, err)
+		output, err := session.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, session.Start(`trap "exit 12" INT; trap "exit 15" TERM; trap "exit 11" HUP; echo up; while :; do sleep 0.1; done`))
+		line := make([]byte, 3)
+		_, err = io.ReadFull(output, line)
+		require.NoError(t, err)
+		require.NoError(t, session.Signal(signal))
+		var ended *ssh.ExitError
+		require.ErrorAs(t, session.Wait(), &ended)
+		require.Equal(t, expected, ended.ExitStatus(), "%v", signal)
+	}
+}
+
+// TestSSHEndsWhenItsAgentStops: a machine that is shut down in good order leaves
+// nobody before a dead terminal.
+func TestSSHEndsWhenItsAgentStops(t *testing.T) {
+	t.Parallel()
+	for _, network := range harness.Networks {
+		t.Run(network.Name, func(t *testing.T) {
+			t.Parallel()
+			site := harness.NewSiteOn(t, network, "")
+			agent, alice := connected(t, site)
+			alice.ConfigSSH()
+			own := alice.Terminal("ssh", "dev")
+			own.Echo("own", harness.Patience)
+			open := alice.TerminalSSH("-t", "coder.dev")
+			open.Echo("open", harness.Patience)
+			agent.Stop()
+			require.NotZero(t, own.Wait(promptly))
+			require.Equal(t, 255, open.Wait(promptly))
+		})
+	}
 }
