@@ -1,5 +1,8 @@
 //! Plain requests, against a server in this process and without the edge.
 
+mod search;
+mod workspaces;
+
 use std::time::Duration;
 
 use moorline::config::limits;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Error;
 use super::declare::{self, Declaration, DeclaredAgent};
 use super::users::{self, NewUser};
 use super::workspaces::{self, FullName, Issued};
+use super::{Error, connection_log};
 use crate::model::WorkspaceId;
 use crate::store::audit::Actor;
 use crate::store::users::Status;
@@ -101,6 +101,8 @@ pub enum Command {
         /// Which.
         workspace: FullName,
     },
+    /// Shows who reached which machine.
+    Connections(connection_log::Part),
     /// Makes a declaration true.
     Apply {
         /// What shall be.
@@ -170,6 +172,7 @@ pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Err
             let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
             Ok(issued_view(id, &issued))
         }
+        Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),
     }
 }

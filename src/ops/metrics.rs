@@ -14,6 +14,8 @@ pub struct Metrics {
     pub requests: Counter,
     /// Agent connections open at present, whether or not they are monitored.
     pub agent_connections: Gauge,
+    /// Connections of people's clients open at present.
+    pub client_connections: Gauge,
     /// Calls of agents that were answered well.
     pub agent_calls: Counter,
     /// Calls of agents that were answered with an error.
@@ -44,6 +46,8 @@ impl Metrics {
         registry.register("http_requests", "Plain HTTP requests answered", requests.clone());
         let agent_connections = Gauge::default();
         registry.register("agent_connections", "Agent connections open", agent_connections.clone());
+        let client_connections = Gauge::default();
+        registry.register("client_connections", "Coordination connections of clients open", client_connections.clone());
         let agent_calls = Counter::default();
         registry.register("agent_calls", "Agent calls answered well", agent_calls.clone());
         let agent_call_errors = Counter::default();
@@ -80,6 +84,7 @@ impl Metrics {
             registry: Mutex::new(registry),
             requests,
             agent_connections,
+            client_connections,
             agent_calls,
             agent_call_errors,
             agent_calls_delayed,

@@ -6,10 +6,13 @@
 
 use rusqlite::Connection;
 
-use super::auth::{Target, Visible};
+use super::auth::{Seen, Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
-use super::{agent_view, agents_me, identity, keys, operator, site, users};
+use super::{
+    agent_view, agents_me, builds, identity, keys, operator, site, tailnet, templates, terminals, users, watch,
+    workspace_changes as change, workspaces,
+};
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
 
@@ -30,13 +33,19 @@ pub(super) enum Handler {
     Agent(fn(&Call<'_>, AgentAuth) -> Answer),
     /// The agent in the path, as seen by a signed-in person; runs inside the read that found it.
     Visible(fn(&Call<'_>, &Connection, Visible) -> Answer),
+    /// The workspace in the path, as seen by a signed-in person; runs inside the read that found it.
+    Workspace(fn(&Call<'_>, &Connection, Seen) -> Answer),
+    /// The same for what writes: no read is open meanwhile.
+    Change(fn(&Call<'_>, Seen) -> Answer),
+    /// The workspace whose build is in the path; runs inside the read that found it.
+    Build(fn(&Call<'_>, &Connection, Seen) -> Answer),
     /// A person or an agent.
     Either(fn(&Call<'_>) -> Answer),
     /// Whoever owns the admin socket; for all others the route does not exist.
     Operator(fn(&Call<'_>, &str) -> Answer),
 }
 
-use Handler::{Agent, Either, Open, Operator, User, UserOfAgents, Visible as View};
+use Handler::{Agent, Build, Change, Either, Open, Operator, User, UserOfAgents, Visible as View, Workspace};
 type T = fn(&Call<'_>, Target) -> Answer;
 const fn target(answer: T) -> Handler {
     Handler::Target(answer)
@@ -55,6 +64,38 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2",                                              ROOT, Open(site::root)),
     ("GET",    "/api/v2/buildinfo",                                    LEAF, Open(site::build_info)),
     ("GET",    "/api/v2/derp-map",                                     ROOT, Either(site::derp_map)),
+    ("POST",  "/api/v2/organizations/{organization}/members/{user}/workspaces",    LEAF, User(change::create_as_member)),
+    ("GET",   "/api/v2/organizations/{organization}/templates",                    ROOT, User(templates::list_of_organization)),
+    ("POST",  "/api/v2/organizations/{organization}/templates",                    ROOT, User(templates::refuse)),
+    ("GET",   "/api/v2/organizations/{organization}/templates/examples",           LEAF, User(templates::examples)),
+    ("GET",   "/api/v2/organizations/{organization}/templates/{name}",             ROOT, User(templates::by_name)),
+    ("GET",   "/api/v2/organizations/{organization}/templates/{name}/versions/{version}",ROOT, User(templates::version_by_names)),
+    ("POST",  "/api/v2/organizations/{organization}/templateversions",             LEAF, User(templates::refuse)),
+    ("GET",    "/api/v2/tailnet",                                      LEAF, User(tailnet::tailnet)),
+    ("GET",   "/api/v2/templates",                                                 ROOT, User(templates::list)),
+    ("GET",   "/api/v2/templates/examples",                                        LEAF, User(templates::examples)),
+    ("GET",   "/api/v2/templates/{template}",                                      ROOT, User(templates::show)),
+    ("DELETE","/api/v2/templates/{template}",                                      ROOT, User(templates::refuse)),
+    ("PATCH", "/api/v2/templates/{template}",                                      ROOT, User(templates::refuse)),
+    ("GET",   "/api/v2/templates/{template}/versions",                             ROOT, User(templates::versions)),
+    ("PATCH", "/api/v2/templates/{template}/versions",                             ROOT, User(templates::refuse)),
+    ("GET",   "/api/v2/templates/{template}/versions/{name}",                      LEAF, User(templates::version_by_name)),
+    ("GET",   "/api/v2/templateversions/{version}",                                ROOT, User(templates::version_by_id)),
+    ("PATCH", "/api/v2/templateversions/{version}",                                ROOT, User(templates::refuse)),
+    ("POST",  "/api/v2/templateversions/{version}/dry-run",                        ROOT, User(templates::dry_run)),
+    ("GET",   "/api/v2/templateversions/{version}/dry-run/{job}",                  ROOT, User(templates::no_dry_run)),
+    ("PATCH", "/api/v2/templateversions/{version}/dry-run/{job}/cancel",           LEAF, User(templates::no_dry_run)),
+    ("GET",   "/api/v2/templateversions/{version}/dry-run/{job}/logs",             LEAF, User(templates::no_dry_run)),
+    ("GET",   "/api/v2/templateversions/{version}/dry-run/{job}/matched-provisioners",LEAF, User(templates::no_dry_run)),
+    ("GET",   "/api/v2/templateversions/{version}/dry-run/{job}/resources",        LEAF, User(templates::no_dry_run)),
+    ("GET",   "/api/v2/templateversions/{version}/external-auth",                  LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/logs",                           LEAF, User(watch::version_logs)),
+    ("GET",   "/api/v2/templateversions/{version}/parameters",                     LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/presets",                        LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/resources",                      LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/rich-parameters",                LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/schema",                         LEAF, User(templates::none_of_version)),
+    ("GET",   "/api/v2/templateversions/{version}/variables",                      LEAF, User(templates::none_of_version)),
     ("POST",   "/api/v2/users/login",                                  LEAF, Open(users::login)),
     ("POST",   "/api/v2/users/logout",                                 LEAF, User(users::logout)),
     ("GET",    "/api/v2/users/{user}",                                 ROOT, target(users::show)),
@@ -67,6 +108,9 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/users/{user}/keys/tokens/{name}",              ROOT, target(keys::by_name)),
     ("GET",    "/api/v2/users/{user}/keys/{key}",                      ROOT, target(keys::by_id)),
     ("DELETE", "/api/v2/users/{user}/keys/{key}",                      ROOT, target(keys::delete)),
+    ("GET",   "/api/v2/users/{user}/workspace/{workspace}",                        LEAF, User(workspaces::by_name)),
+    ("GET",   "/api/v2/users/{user}/workspace/{workspace}/builds/{number}",        LEAF, User(builds::by_number)),
+    ("POST",  "/api/v2/users/{user}/workspaces",                                   LEAF, target(change::create)),
     ("POST",   "/api/v2/workspaceagents/aws-instance-identity",        LEAF, Open(identity::aws)),
     ("POST",   "/api/v2/workspaceagents/azure-instance-identity",      LEAF, Open(identity::azure)),
     ("GET",    "/api/v2/workspaceagents/connection",                   LEAF, UserOfAgents(agent_view::connection_of_none)),
@@ -81,10 +125,43 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/me/rpc",                       LEAF, Agent(agents_me::rpc)),
     ("GET",    "/api/v2/workspaceagents/{agent}",                      ROOT, View(agent_view::show)),
     ("GET",    "/api/v2/workspaceagents/{agent}/connection",           LEAF, View(agent_view::connection)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers",           LEAF, View(terminals::containers)),
+    ("POST",   "/api/v2/workspaceagents/{agent}/containers/devcontainers/{container}/recreate", LEAF, View(terminals::recreate)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers/watch",     LEAF, View(terminals::containers)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/coordinate",           LEAF, View(tailnet::coordinate)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/listening-ports",      LEAF, View(terminals::ports)),
     ("GET",    "/api/v2/workspaceagents/{agent}/logs",                 LEAF, View(agent_view::logs)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/pty",                  LEAF, Open(terminals::pty)),
     ("GET",    "/api/v2/workspaceagents/{agent}/startup-logs",         LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata",       LEAF, View(agent_view::watch_metadata)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata-ws",    LEAF, View(agent_view::watch_metadata_ws)),
+    ("GET",   "/api/v2/workspacebuilds/{build}",                                   ROOT, Build(builds::show)),
+    ("PATCH", "/api/v2/workspacebuilds/{build}/cancel",                            LEAF, Build(builds::cancel)),
+    ("GET",   "/api/v2/workspacebuilds/{build}/logs",                              LEAF, Build(watch::build_logs)),
+    ("GET",   "/api/v2/workspacebuilds/{build}/parameters",                        LEAF, Build(builds::parameters)),
+    ("GET",   "/api/v2/workspacebuilds/{build}/resources",                         LEAF, Build(builds::resources)),
+    ("GET",   "/api/v2/workspacebuilds/{build}/state",                             LEAF, Build(builds::state)),
+    ("GET",   "/api/v2/workspacebuilds/{build}/timings",                           LEAF, Build(builds::timings)),
+    ("GET",   "/api/v2/workspaces",                                                ROOT, User(workspaces::list)),
+    ("GET",   "/api/v2/workspaces/{workspace}",                                    ROOT, Workspace(workspaces::show)),
+    ("PATCH", "/api/v2/workspaces/{workspace}",                                    ROOT, Change(change::rename)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/autostart",                          LEAF, Change(change::autostart)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/autoupdates",                        LEAF, Change(change::automatic_updates)),
+    ("GET",   "/api/v2/workspaces/{workspace}/builds",                             LEAF, Workspace(builds::list)),
+    ("POST",  "/api/v2/workspaces/{workspace}/builds",                             LEAF, Change(change::build)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/dormant",                            LEAF, Change(change::dormant)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/extend",                             LEAF, Change(change::extend)),
+    ("DELETE","/api/v2/workspaces/{workspace}/favorite",                           LEAF, Change(change::unfavorite)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/favorite",                           LEAF, Change(change::favorite)),
+    ("GET",   "/api/v2/workspaces/{workspace}/port-share",                         ROOT, Workspace(workspaces::port_shares)),
+    ("DELETE","/api/v2/workspaces/{workspace}/port-share",                         ROOT, Change(change::share_port)),
+    ("POST",  "/api/v2/workspaces/{workspace}/port-share",                         ROOT, Change(change::share_port)),
+    ("GET",   "/api/v2/workspaces/{workspace}/resolve-autostart",                  LEAF, Workspace(workspaces::resolve_autostart)),
+    ("GET",   "/api/v2/workspaces/{workspace}/timings",                            LEAF, Workspace(builds::timings)),
+    ("PUT",   "/api/v2/workspaces/{workspace}/ttl",                                LEAF, Change(change::ttl)),
+    ("POST",  "/api/v2/workspaces/{workspace}/usage",                              LEAF, Change(change::usage)),
+    ("GET",   "/api/v2/workspaces/{workspace}/watch",                              LEAF, Workspace(watch::workspace)),
+    ("GET",   "/api/v2/workspaces/{workspace}/watch-ws",                           LEAF, Workspace(watch::workspace_ws)),
     ("GET",    "/derp/latency-check",                                  LEAF, Open(site::derp_latency_check)),
     ("GET",    "/healthz",                                             LEAF, Open(site::healthz)),
     ("GET",    "/latency-check",                                       LEAF, Open(site::latency_check)),
@@ -97,6 +174,8 @@ pub(super) enum Guard {
     Target,
     Agent,
     Visible,
+    Workspace,
+    Build,
 }
 
 /// Guarded prefixes; the first that fits a path owns it.
@@ -104,6 +183,8 @@ const GROUPS: &[(&str, Guard)] = &[
     ("/api/v2/users/{user}", Guard::Target),
     ("/api/v2/workspaceagents/me", Guard::Agent),
     ("/api/v2/workspaceagents/{agent}", Guard::Visible),
+    ("/api/v2/workspacebuilds/{build}", Guard::Build),
+    ("/api/v2/workspaces/{workspace}", Guard::Workspace),
 ];
 
 /// The table, split into segments once.
@@ -217,6 +298,9 @@ mod tests {
                     Handler::Target(_) => "target",
                     Agent(_) => "agent",
                     View(_) => "visible",
+                    Workspace(_) => "workspace",
+                    Change(_) => "change",
+                    Build(_) => "build",
                     Either(_) => "either",
                     Operator(_) => "operator",
                 };

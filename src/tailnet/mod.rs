@@ -13,7 +13,6 @@ mod handle;
 mod inbox;
 pub mod keys;
 mod message;
-pub mod nodes;
 mod peer;
 pub mod resume;
 mod seat;

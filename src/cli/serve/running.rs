@@ -11,6 +11,7 @@ use super::check_folder;
 use crate::config::{Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
+use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
@@ -54,6 +55,7 @@ impl Running {
             hub: hub.clone(),
             allow_network_file_system: settings.allow_network_file_system,
         })?;
+        settle_tunnels(&store);
         let listener = listen(settings.listen)?;
         let address = listener.local_addr()?;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -169,6 +171,7 @@ impl Running {
             std::process::exit(1);
         });
         drop(metrics);
+        app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
         rest.stop();
         drop(keeper);
@@ -181,6 +184,15 @@ impl Running {
         }
         store.close();
         log::info!("stopped");
+    }
+}
+
+/// Tunnels that were open when the server died are ended in the log; who comes back goes on with theirs.
+fn settle_tunnels(store: &Store) {
+    match store.write(|write| Ok::<_, store::Error>(store::tunnels::settle(write, Timestamp::now())?)) {
+        Ok(0) => {}
+        Ok(count) => log::info!(count = count; "tunnels that were open at the last stop are ended in the log"),
+        Err(error) => log::warn!("tunnels that were open at the last stop cannot be ended in the log: {error}"),
     }
 }
 

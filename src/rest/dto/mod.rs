@@ -1,4 +1,3 @@
 //! The JSON of answers, in the key order of the real server.
 
-pub(super) mod agents;
 pub(super) mod users;
