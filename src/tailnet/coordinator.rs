@@ -6,8 +6,10 @@
 //! - Updates that a peer has not read yet are coalesced ([`super::inbox`]), so a peer that does not read
 //!   makes nobody wait and need not be removed for it.
 //! - The tunnels of a peer that is lost are kept for [`LOST_KEPT`]: when it comes back with the same id,
-//!   nothing has changed for its partners, and until then the relay serves its key.
-//! - A client that does not come back in that time is withdrawn from its partners, which would keep it
+//!   little changes for its partners, and until then the relay serves its key.
+//! - The new stream must ask for them again, which clients do first of all, and is authorised again. Until
+//!   then it sees nothing through them; after [`TUNNELS_KEPT`] they are gone.
+//! - A client that is not back in time is withdrawn from its partners, which would keep it
 //!   for as long as it shakes hands with them: its user may have been suspended meanwhile.
 //! - A client may not take the address of another peer ([`super::addresses`]).
 //!
@@ -24,6 +26,7 @@ use super::addresses::Addresses;
 use super::admission;
 use super::inbox::Inbox;
 use super::keys::Keys;
+use super::peer::{Open, Peer};
 use super::seat::{Counts, NodeInfo, Seat, Who};
 use super::tunnels::{TooMany, Tunnels};
 use crate::model::AgentId;
@@ -32,13 +35,21 @@ use crate::wire::proto::tailnet::{CoordinateResponse, Node};
 #[cfg(test)]
 mod crowds;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod reader;
+#[cfg(test)]
+mod returns;
 #[cfg(test)]
 mod tests;
 
 /// How long a peer that went without a goodbye is remembered: as long as clients and agents keep a lost
 /// peer after its last handshake (tailnet/configmaps.go lostTimeout, v2.24.0).
 pub const LOST_KEPT: Duration = Duration::from_secs(15 * 60);
+/// How long the tunnels of an earlier stream wait for the newer one to ask for them.
+pub const TUNNELS_KEPT: Duration = Duration::from_secs(30);
 /// Lost peers that are remembered; beyond it the longest lost is given up early. About 300 bytes each
 /// besides its tunnels: 3 MiB. As many as there can be connections, so that all may break at once.
 pub const LOST_PEERS: usize = crate::config::limits::CONNECTIONS;
@@ -54,25 +65,6 @@ pub enum Effect {
     Withdrawn(Seat),
 }
 
-struct Peer {
-    who: Who,
-    /// The stream, while there is one.
-    seat: Option<Open>,
-    /// Since when there is none.
-    lost_at: Option<Instant>,
-    /// What it announced on this stream.
-    node: Option<Arc<Node>>,
-    /// Whether it has announced anything on any stream, so that others may know it.
-    announced: bool,
-}
-
-struct Open {
-    seat: Seat,
-    inbox: Inbox,
-    /// The stream was told of its inbox and has not taken it since.
-    told: bool,
-}
-
 /// The state machine.
 pub struct Coordinator {
     keys: Keys,
@@ -81,6 +73,8 @@ pub struct Coordinator {
     addresses: Addresses,
     /// Peers without a stream, longest lost first.
     lost: BTreeSet<(Instant, Uuid)>,
+    /// Peers with tunnels of an earlier stream, by the end of their time for it.
+    regains: BTreeSet<(Instant, Uuid)>,
     /// Connected agents.
     agents: usize,
     serial: u64,
@@ -96,6 +90,7 @@ impl Coordinator {
             tunnels: Tunnels::default(),
             addresses: Addresses::default(),
             lost: BTreeSet::new(),
+            regains: BTreeSet::new(),
             agents: 0,
             serial: 0,
             effects: Vec::new(),
@@ -108,8 +103,8 @@ impl Coordinator {
     }
 
     /// A stream of `peer` begins. It takes the place of an older one, of which partners notice nothing,
-    /// and is told of all partners that have announced a node.
-    pub fn join(&mut self, peer: Uuid, who: Who) -> Seat {
+    /// and is told of all that have a tunnel to it and have announced a node.
+    pub fn join(&mut self, peer: Uuid, who: Who, now: Instant) -> Seat {
         self.serial += 1;
         let seat = Seat { peer, serial: self.serial };
         let mut announced = false;
@@ -125,8 +120,10 @@ impl Coordinator {
             let [tailscale, coder, _] = admission::addresses(agent);
             self.addresses.set(peer, vec![tailscale, coder]);
         }
+        let regain_until = self.tunnels.set_aside(peer).then(|| now + TUNNELS_KEPT);
+        self.regains.extend(regain_until.map(|until| (until, peer)));
         let mut inbox = Inbox::default();
-        for partner in self.tunnels.partners(peer) {
+        for partner in self.in_sight(peer) {
             if let Some(node) = self.peers.get(&partner).and_then(|partner| partner.node.as_ref()) {
                 inbox.node(partner, node, "init");
             }
@@ -136,7 +133,8 @@ impl Coordinator {
             self.effects.push(Effect::Mail(seat.clone()));
         }
         let open = Open { seat: seat.clone(), inbox, told };
-        self.peers.insert(peer, Peer { who, seat: Some(open), lost_at: None, node: None, announced });
+        let joined = Peer { who, seat: Some(open), lost_at: None, regain_until, node: None, announced };
+        self.peers.insert(peer, joined);
         seat
     }
 
@@ -161,7 +159,7 @@ impl Coordinator {
             peer.node = Some(Arc::clone(&node));
             peer.announced = true;
         }
-        for partner in self.tunnels.partners(seat.peer) {
+        for partner in self.in_sight(seat.peer) {
             self.tell(partner, |inbox| inbox.node(seat.peer, &node, "node update"));
         }
         Ok(())
@@ -186,14 +184,8 @@ impl Coordinator {
 
     /// The peer gives up its tunnel to `to`; both lose sight of each other.
     pub fn remove_tunnel(&mut self, seat: &Seat, to: Uuid) {
-        if self.current(seat).is_none() || !self.tunnels.remove(seat.peer, to) || self.tunnels.between(seat.peer, to) {
-            return;
-        }
-        for (receiver, subject) in [(seat.peer, to), (to, seat.peer)] {
-            self.tell(receiver, |inbox| {
-                inbox.disconnected(subject, "remove tunnel");
-                inbox.untie(subject);
-            });
+        if self.current(seat).is_some() && self.tunnels.remove(seat.peer, to) {
+            self.part(seat.peer, to, Inbox::disconnected);
         }
     }
 
@@ -202,7 +194,7 @@ impl Coordinator {
         if self.current(seat).is_none() {
             return;
         }
-        if self.tunnels.between(seat.peer, of) {
+        if self.tunnels.in_sight(seat.peer, of) {
             self.tell(of, |inbox| inbox.ready(seat.peer));
         } else {
             self.tell(seat.peer, |inbox| inbox.not_shared(of));
@@ -236,7 +228,7 @@ impl Coordinator {
             let [tailscale, coder, _] = admission::addresses(AgentId(peer));
             self.addresses.set(peer, vec![tailscale, coder]);
         }
-        (lost.seat, lost.node, lost.lost_at) = (None, None, Some(now));
+        (lost.seat, lost.node, lost.lost_at, lost.regain_until) = (None, None, Some(now), None);
         self.lost.insert((now, peer));
         self.peers.insert(peer, lost);
     }
@@ -249,8 +241,20 @@ impl Coordinator {
         self.remove(peer, |inbox, peer| inbox.withdrawn(peer, "withdrawn"));
     }
 
-    /// Gives up those that have been lost for too long. To be called now and then.
+    /// Gives up those that have been lost for too long, and tunnels that a newer stream has not asked for
+    /// in time. To be called now and then.
     pub fn expire(&mut self, now: Instant) {
+        while let Some((until, peer)) = self.regains.first().copied()
+            && now >= until
+        {
+            self.regains.remove(&(until, peer));
+            if let Some(peer) = self.peers.get_mut(&peer) {
+                peer.regain_until = None;
+            }
+            for other in self.tunnels.remove_aside(peer) {
+                self.part(peer, other, Inbox::withdrawn);
+            }
+        }
         while let Some((since, peer)) = self.lost.first().copied()
             && (self.lost.len() > LOST_PEERS || now.saturating_duration_since(since) >= LOST_KEPT)
         {
@@ -305,6 +309,13 @@ impl Coordinator {
         }
     }
 
+    /// The peers that `peer` may see and that may see it.
+    fn in_sight(&self, peer: Uuid) -> Vec<Uuid> {
+        let mut partners = self.tunnels.partners(peer);
+        partners.retain(|partner| self.tunnels.in_sight(peer, *partner));
+        partners
+    }
+
     fn current(&self, seat: &Seat) -> Option<&Peer> {
         self.peers.get(&seat.peer).filter(|peer| peer.seat.as_ref().is_some_and(|open| open.seat == *seat))
     }
@@ -320,6 +331,19 @@ impl Coordinator {
         if !open.told && !open.inbox.is_empty() {
             open.told = true;
             self.effects.push(Effect::Mail(open.seat.clone()));
+        }
+    }
+
+    /// A tunnel between two peers is gone; without another one they lose sight of each other.
+    fn part(&mut self, one: Uuid, other: Uuid, goodbye: fn(&mut Inbox, Uuid, &'static str)) {
+        if self.tunnels.between(one, other) {
+            return;
+        }
+        for (receiver, subject) in [(one, other), (other, one)] {
+            self.tell(receiver, |inbox| {
+                goodbye(inbox, subject, "remove tunnel");
+                inbox.untie(subject);
+            });
         }
     }
 
@@ -346,6 +370,9 @@ impl Coordinator {
     /// Takes out of the books what hangs on the peer's being connected or lost.
     fn unseat(&mut self, peer: Uuid, was: &Peer) {
         self.addresses.remove(peer);
+        if let Some(until) = was.regain_until {
+            self.regains.remove(&(until, peer));
+        }
         if let Some(since) = was.lost_at {
             self.lost.remove(&(since, peer));
         } else if let Who::Agent(_) = was.who {

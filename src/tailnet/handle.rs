@@ -46,11 +46,13 @@ impl Tailnet {
     }
 
     /// A coordination stream of `peer` begins; it is reached at `address` and known there by `tag`. An
-    /// older stream of the same peer gets [`Mail::Superseded`] and counts no longer.
+    /// older stream of the same peer gets [`Mail::Superseded`] and counts no longer. Tunnels that earlier
+    /// streams have opened come alive as this one opens them again.
     pub fn join(&self, peer: Uuid, who: Who, address: Address, tag: u64) -> Seat {
         self.run(|inner| {
-            inner.coordinator.expire(Instant::now());
-            let seat = inner.coordinator.join(peer, who);
+            let now = Instant::now();
+            inner.coordinator.expire(now);
+            let seat = inner.coordinator.join(peer, who, now);
             inner.links.insert(seat.serial, Link { address, tag });
             seat
         })
@@ -214,7 +216,9 @@ mod tests {
         assert_eq!(arrived(&letters), ["Inbox { tag: 20 }"]);
         assert_eq!(tailnet.take(&first).len(), 1);
         let second = tailnet.join(client, Who::Client, address, 21);
-        assert_eq!(arrived(&letters), ["Superseded { tag: 20 }", "Inbox { tag: 21 }"]);
+        assert_eq!(arrived(&letters), ["Superseded { tag: 20 }"]);
+        tailnet.add_tunnel(&second, agent.peer()).unwrap();
+        assert_eq!(arrived(&letters), ["Inbox { tag: 21 }"]);
         assert!(second != first && !tailnet.is_current(&first));
         assert!(tailnet.take(&first).is_empty());
         tailnet.drop_peer(client);

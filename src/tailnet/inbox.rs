@@ -134,10 +134,16 @@ impl Inbox {
         self.due.is_empty() && self.errors.is_empty()
     }
 
-    /// Subjects that are remembered, for whatever reason.
+    /// Subjects that are remembered, for whatever reason; checks that no more is.
     #[cfg(test)]
-    pub(super) fn views(&self) -> usize {
-        self.views.len()
+    pub(super) fn subjects(&self) -> Vec<Uuid> {
+        let telling = |view: &View| view.news.is_some() || view.ready;
+        assert!(self.views.values().all(|view| !view.is_blank() && view.place.is_some() == telling(view)));
+        assert!(
+            self.due.iter().all(|(place, subject)| self.views.get(subject).and_then(|view| view.place) == Some(*place))
+        );
+        assert_eq!(self.due.len(), self.views.values().filter(|view| telling(view)).count());
+        self.views.keys().copied().collect()
     }
 
     /// Takes everything: first the updates, of each subject its node before its readiness; then the

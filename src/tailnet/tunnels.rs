@@ -42,13 +42,16 @@ impl std::error::Error for TooMany {}
 pub(super) struct Tunnels {
     from: HashMap<Uuid, BTreeSet<Uuid>>,
     to: HashMap<Uuid, BTreeSet<Uuid>>,
+    /// Those of `from` that an earlier stream asked for and the present one has not.
+    aside: HashMap<Uuid, BTreeSet<Uuid>>,
     count: usize,
 }
 
 impl Tunnels {
-    /// Remembers a tunnel; one that exists is no news.
+    /// Remembers a tunnel, or takes it back when it was set aside.
     pub(super) fn add(&mut self, src: Uuid, dst: Uuid) -> Result<(), TooMany> {
-        if self.from.get(&src).is_some_and(|all| all.contains(&dst)) {
+        take_out(&mut self.aside, src, dst);
+        if holds(&self.from, src, dst) {
             return Ok(());
         }
         if self.of(src) >= TUNNELS_PER_PEER {
@@ -70,14 +73,37 @@ impl Tunnels {
     pub(super) fn remove(&mut self, src: Uuid, dst: Uuid) -> bool {
         let existed = take_out(&mut self.from, src, dst);
         if existed {
+            take_out(&mut self.aside, src, dst);
             take_out(&mut self.to, dst, src);
             self.count -= 1;
         }
         existed
     }
 
+    /// All tunnels that `src` has asked for count as asked for by an earlier stream; says whether there
+    /// are any.
+    pub(super) fn set_aside(&mut self, src: Uuid) -> bool {
+        match self.from.get(&src) {
+            Some(all) => {
+                self.aside.insert(src, all.clone());
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Forgets those of `src` that are still set aside, and gives their other ends.
+    pub(super) fn remove_aside(&mut self, src: Uuid) -> BTreeSet<Uuid> {
+        let aside = self.aside.get(&src).cloned().unwrap_or_default();
+        for dst in &aside {
+            self.remove(src, *dst);
+        }
+        aside
+    }
+
     /// Forgets all tunnels that `src` has asked for.
     pub(super) fn remove_from(&mut self, src: Uuid) {
+        self.aside.remove(&src);
         for dst in self.from.remove(&src).unwrap_or_default() {
             take_out(&mut self.to, dst, src);
             self.count -= 1;
@@ -86,8 +112,13 @@ impl Tunnels {
 
     /// Whether there is a tunnel between the two, in either direction.
     pub(super) fn between(&self, one: Uuid, other: Uuid) -> bool {
-        self.from.get(&one).is_some_and(|all| all.contains(&other))
-            || self.from.get(&other).is_some_and(|all| all.contains(&one))
+        holds(&self.from, one, other) || holds(&self.from, other, one)
+    }
+
+    /// Whether there is one that is not set aside.
+    pub(super) fn in_sight(&self, one: Uuid, other: Uuid) -> bool {
+        let open = |src, dst| holds(&self.from, src, dst) && !holds(&self.aside, src, dst);
+        open(one, other) || open(other, one)
     }
 
     /// Whether `src` has asked for a tunnel.
@@ -108,9 +139,19 @@ impl Tunnels {
         self.count
     }
 
+    /// Whether nothing at all is remembered.
+    #[cfg(test)]
+    pub(super) fn is_blank(&self) -> bool {
+        self.count == 0 && self.from.is_empty() && self.to.is_empty() && self.aside.is_empty()
+    }
+
     fn of(&self, peer: Uuid) -> usize {
         self.from.get(&peer).map_or(0, BTreeSet::len) + self.to.get(&peer).map_or(0, BTreeSet::len)
     }
+}
+
+fn holds(index: &HashMap<Uuid, BTreeSet<Uuid>>, key: Uuid, value: Uuid) -> bool {
+    index.get(&key).is_some_and(|all| all.contains(&value))
 }
 
 fn take_out(index: &mut HashMap<Uuid, BTreeSet<Uuid>>, key: Uuid, value: Uuid) -> bool {

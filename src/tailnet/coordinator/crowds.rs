@@ -52,14 +52,14 @@ impl Crowd {
     }
 
     fn join_agent(&mut self, number: usize) -> Seat {
-        let seat = self.coordinator.join(id(number), Who::Agent(AgentId(id(number))));
+        let seat = self.coordinator.join(id(number), Who::Agent(AgentId(id(number))), Instant::now());
         self.coordinator.update(&seat, node(number)).unwrap();
         self.effects();
         seat
     }
 
     fn join_client(&mut self, number: usize) -> Seat {
-        let seat = self.coordinator.join(id(AGENTS + number), Who::Client);
+        let seat = self.coordinator.join(id(AGENTS + number), Who::Client, Instant::now());
         for tunnel in 0..TUNNELS {
             self.coordinator.add_tunnel(&seat, id((number * 5 + tunnel) % AGENTS)).unwrap();
         }
@@ -165,7 +165,7 @@ fn who_does_not_read_holds_no_more_than_its_tunnels() {
     // One agent stops reading while clients come and go, each with a peer id of its own.
     let now = Instant::now();
     for number in 0..5_000 {
-        let client = crowd.coordinator.join(Uuid::from_u128(0x10_0000 + number), Who::Client);
+        let client = crowd.coordinator.join(Uuid::from_u128(0x10_0000 + number), Who::Client, Instant::now());
         crowd.coordinator.add_tunnel(&client, id(0)).unwrap();
         crowd.coordinator.update(&client, node(7)).unwrap();
         match number % 2 {
@@ -176,7 +176,7 @@ fn who_does_not_read_holds_no_more_than_its_tunnels() {
     }
     let tunnels = crowd.coordinator.partners(id(0)).len();
     let open = crowd.coordinator.peers[&id(0)].seat.as_ref().unwrap();
-    assert_eq!(open.inbox.views(), tunnels);
+    assert_eq!(open.inbox.subjects().len(), tunnels);
     crowd.counted();
     let agent = crowd.agents[0].clone();
     assert_eq!(crowd.coordinator.take(&agent), [], "nothing of that is news");
