@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::presence::Presence;
+use super::programs::Programs;
 use super::synthetic::Ids;
 use crate::config::Settings;
 use crate::model::Timestamp;
@@ -18,6 +19,11 @@ use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::resume::ResumeKey;
+
+/// The name of the one organization that clients expect every person to be in.
+pub const ORGANIZATION_NAME: &str = "default";
+/// How people read it.
+pub const ORGANIZATION_DISPLAY_NAME: &str = "Default";
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
@@ -45,6 +51,8 @@ pub struct App {
     pub derp_map: Live,
     /// Live streams of people, by person and by what they are about.
     pub watchers: Places<Uuid>,
+    /// The programs that machines and people download.
+    pub programs: Programs,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -69,6 +77,7 @@ impl App {
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             watchers: Places::default(),
+            programs: Programs::new(settings.bin_dir.clone()),
             metrics: Metrics::new(),
             started_at: Timestamp::now(),
             settings,

@@ -1,5 +1,8 @@
 //! Who calls: the only place that turns a request into a [`UserAuth`] or an [`AgentAuth`].
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -10,6 +13,7 @@ use crate::domain::access::{self, AgentAuth, Denial, Refused, UserAuth};
 use crate::domain::{Error, Fault, inventory};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use crate::store::agents::{self, Agent, Place};
+use crate::store::audit::By;
 use crate::store::users::{self, User};
 use crate::store::workspaces::Workspace;
 
@@ -37,6 +41,33 @@ pub(super) struct Target {
     pub user: User,
 }
 
+impl Target {
+    /// The caller as the actor of an audit row.
+    pub(super) fn by(&self, call: &Call<'_>) -> By {
+        self.caller.by(&call.peer)
+    }
+
+    /// The person's id as the rules take it, who may be renamed meanwhile.
+    pub(super) fn id(&self) -> String {
+        self.user.id.to_string()
+    }
+}
+
+/// Refuses whoever is no administrator with this sentence.
+pub(super) fn administrator(auth: &UserAuth, message: &str) -> Result<(), Error> {
+    if auth.user.is_admin { Ok(()) } else { Err(Error::new(Fault::Forbidden, message)) }
+}
+
+/// Whether a page of another site sent this request. Programs send no `Origin`.
+pub(super) fn is_foreign_origin(call: &Call<'_>) -> bool {
+    let Some(origin) = call.header("Origin") else { return false };
+    let host =
+        |url: &str| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or("").to_ascii_lowercase());
+    let Some(sent) = host(origin) else { return true };
+    // A proxy may have put another name into `Host`.
+    sent != call.header("Host").unwrap_or("").to_ascii_lowercase() && Some(sent) != host(&call.service.app.access_url)
+}
+
 /// The token of a request: the first non-empty of cookie, query, header (coder v2.24.0
 /// coderd/httpmw/apikey.go), then `Authorization: Bearer` and query `access_token` (since v2.25).
 pub(super) fn token<'c>(call: &'c Call<'_>) -> &'c str {
@@ -53,6 +84,25 @@ pub(super) fn token<'c>(call: &'c Call<'_>) -> &'c str {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case("bearer ").then(|| token.trim())
+}
+
+/// The value of the cookie [`CSRF_COOKIE`]: the one that the browser has sent, else a new one, which
+/// goes out with the answer. Empty if the system gives no randomness.
+pub(super) fn csrf_token<'c>(call: &'c Call<'_>) -> &'c str {
+    call.cookie(CSRF_COOKIE).unwrap_or_else(|| {
+        call.csrf.get_or_init(|| {
+            let mut random = [0_u8; 32];
+            let filled = SystemRandom::new().fill(&mut random);
+            filled.map_or_else(|_| String::new(), |()| STANDARD.encode(random))
+        })
+    })
+}
+
+/// The value of `Set-Cookie` that signs a browser in; an empty token signs it out.
+pub(super) fn session_cookie(call: &Call<'_>, token: &str) -> String {
+    let secure = if call.secure { "; Secure" } else { "" };
+    let age = if token.is_empty() { "; Max-Age=0" } else { "" };
+    format!("{SESSION_TOKEN}={token}; Path=/{age}; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// The signed-in person.

@@ -1,8 +1,9 @@
-//! Handing a connection over: WebSocket handshakes and event streams.
+//! Handing a connection over: WebSocket handshakes, event streams, streams that write their own head.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::auth::is_foreign_origin;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::Error;
@@ -62,6 +63,13 @@ pub(super) fn events(call: &Call<'_>, stream: Box<dyn Stream>) -> Reply {
     reply
 }
 
+/// Answers with a stream that writes the whole answer, its head included. It must do for HTTP/1.0, or
+/// have refused it. Clients do not see what is given here, but the status should be theirs.
+pub(super) fn raw(call: &Call<'_>, status: u16, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::Raw(stream));
+    Reply::empty(status).header(TAKEOVER, "raw")
+}
+
 fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     let asks = |value: &str| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("websocket"));
     if call.http_1_0 || !call.upgrade.as_deref().is_some_and(asks) {
@@ -83,14 +91,8 @@ fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Reply::text(400, "The Sec-WebSocket-Key is not 16 bytes in base64.\n"));
     }
-    if let Some(origin) = call.header("Origin")
-        && !origin_host(origin).is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or("")))
-    {
+    if is_foreign_origin(call) {
         return Err(Reply::text(403, "The Origin is not this server.\n"));
     }
     Ok(key)
-}
-
-fn origin_host(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(""))
 }

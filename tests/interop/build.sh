@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds what the interop tests run, into one folder, and only what has changed:
 #
-#   coder-v2.24.0, coder-v2.10.0   the unmodified agent (the slim coder command)
+#   coder-v2.24.0, coder-v2.10.0   the unmodified agent and command line (the slim coder command)
 #   interop.test                   the tests of this folder
 #   simagents, restload            load clients
 #

@@ -11,7 +11,7 @@ use super::check_folder;
 use crate::config::{Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, version};
 use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
@@ -63,6 +63,7 @@ impl Running {
         let (jobs, workers) = Jobs::start("rpc", settings.rpc_threads, RPC_QUEUE)?;
         let access_url = settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address));
         let app = Arc::new(App::new(settings.clone(), access_url, store.clone(), hub, jobs));
+        app.programs.prepare();
         let metrics = match settings.metrics_listen {
             Some(address) => Some(MetricsDoor::start(listen(address)?, Arc::clone(&app))?),
             None => None,
@@ -85,7 +86,7 @@ impl Running {
             // Twice as many, so that a worker that is done finds its next request read already.
             upstream_connections: 2 * settings.http_threads,
             arrivals,
-            version_header: rest::VERSION.into(),
+            version_header: version::VERSION.into(),
             limits: edge::Limits::default(),
         })?;
         let keeper = Keeper::start(store, settings.retention.clone())?;
