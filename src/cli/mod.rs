@@ -28,8 +28,7 @@ use serde_json::{Value, json};
 use args::{Cli, Verb};
 use context::Context;
 
-/// The release of the real server whose API is spoken.
-const CODER_VERSION: &str = "v2.24.0";
+use crate::model::version::CODER_VERSION;
 
 /// Exit code of something that was tried and did not work.
 const FAILED: u8 = 1;

@@ -108,7 +108,6 @@ pub const AGENT_DECLARATION_BYTES: usize = 3 * 1024 * 1024;
 /// A refused client may go on sending for this long, unread, before its connection is closed: closing
 /// at once would reset it and could take the refusal along before it is read.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// Life of a session that began with a password, without use: the real server's default.
-pub const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Life of a token made over REST by who names none, without use: the real server's default.
+/// Life of a token made over REST by who names none, without use: the real server's default. The setting
+/// `max_token_lifetime` can make it shorter.
 pub const REST_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);

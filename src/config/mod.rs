@@ -40,6 +40,10 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// How long rows are kept.
     pub retention: crate::store::Retention,
+    /// Life of a session without use.
+    pub session_lifetime: Duration,
+    /// Longest life, without use, of a token that a person makes.
+    pub max_token_lifetime: Duration,
     /// How often agents report statistics.
     pub stats_interval: Duration,
     /// Shown by clients when an agent does not connect and has no URL of its own.

@@ -158,6 +158,22 @@ pub const SETTINGS: &[Setting] = &[
         "The connection log: sessions inside machines and tunnels to them; 0 keeps for ever.",
     ),
     setting(
+        "session_lifetime",
+        "--session-lifetime",
+        "MOORLINE_SESSION_LIFETIME",
+        Kind::Duration,
+        "7d",
+        "How long a session lasts without use: of `coder login` and of a sign-in with a password.",
+    ),
+    setting(
+        "max_token_lifetime",
+        "--max-token-lifetime",
+        "MOORLINE_MAX_TOKEN_LIFETIME",
+        Kind::Duration,
+        "36525d",
+        "Longest lifetime, without use, of tokens that people make; `moorline token create` is not bound by it.",
+    ),
+    setting(
         "stats_interval",
         "--stats-interval",
         "MOORLINE_STATS_INTERVAL",

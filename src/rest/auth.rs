@@ -10,6 +10,7 @@ use crate::domain::access::{self, AgentAuth, Denial, Refused, UserAuth};
 use crate::domain::{Error, Fault, inventory};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use crate::store::agents::{self, Agent, Place};
+use crate::store::audit::By;
 use crate::store::users::{self, User};
 use crate::store::workspaces::Workspace;
 
@@ -35,6 +36,33 @@ pub(super) struct Seen {
 pub(super) struct Target {
     pub caller: UserAuth,
     pub user: User,
+}
+
+impl Target {
+    /// The caller as the actor of an audit row.
+    pub(super) fn by(&self, call: &Call<'_>) -> By {
+        self.caller.by(&call.peer)
+    }
+
+    /// The person's id as the rules take it, who may be renamed meanwhile.
+    pub(super) fn id(&self) -> String {
+        self.user.id.to_string()
+    }
+}
+
+/// Refuses whoever is no administrator with this sentence.
+pub(super) fn administrator(auth: &UserAuth, message: &str) -> Result<(), Error> {
+    if auth.user.is_admin { Ok(()) } else { Err(Error::new(Fault::Forbidden, message)) }
+}
+
+/// Whether a page of another site sent this request. Programs send no `Origin`.
+pub(super) fn is_foreign_origin(call: &Call<'_>) -> bool {
+    let Some(origin) = call.header("Origin") else { return false };
+    let host =
+        |url: &str| url.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or("").to_ascii_lowercase());
+    let Some(sent) = host(origin) else { return true };
+    // A proxy may have put another name into `Host`.
+    sent != call.header("Host").unwrap_or("").to_ascii_lowercase() && Some(sent) != host(&call.service.app.access_url)
 }
 
 /// The token of a request: the first non-empty of cookie, query, header (coder v2.24.0

@@ -5,17 +5,27 @@
 
 mod agent_view;
 mod agents_me;
+mod audit;
 mod auth;
 mod builds;
+mod authcheck;
+mod debug;
+mod deployment;
 mod dto;
 mod identity;
 mod json;
 mod keys;
 mod limiter;
+mod notifications;
 mod operator;
+mod organizations;
+mod paging;
+mod preferences;
 mod reply;
 mod request;
 mod routes;
+mod search;
+mod sign_in;
 mod site;
 mod tailnet;
 mod templates;
@@ -41,10 +51,6 @@ use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
 use crate::streams::Arrivals;
-
-/// What clients take for the server's version: the API that is spoken, then our own version. VS Code
-/// and JetBrains parse it strictly as semver with a leading `v`.
-pub const VERSION: &str = concat!("v2.24.0+moorline.", env!("CARGO_PKG_VERSION"));
 
 /// Starts answering what the edge sends to `listener`. `secret` proves that it is the edge.
 pub fn start(
@@ -157,8 +163,7 @@ fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> 
 /// Counts a request against the limit that it falls under.
 fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
     let service = call.service;
-    let signs_in = matches!(found, Found::Route(Handler::Open(_), _)) && call.path == users::LOGIN_PATH;
-    if signs_in {
+    if matches!(found, Found::Route(..)) && sign_in::tries_a_password(call) {
         return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
     }
     let exempt = service.app.settings.requests_per_minute == 0
@@ -189,6 +194,13 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
         Handler::User(answer) => {
             let user = app.store.read(|conn| auth::user(call, conn))?;
             note(&user);
+            answer(call, user)
+        }
+        Handler::Admin(answer) => {
+            let user = app.store.read(|conn| auth::user(call, conn))?;
+            note(&user);
+            auth::administrator(&user, "Only administrators may see and change this.")
+                .map_err(|error| error.detail("Ask one of them, or sign in with another account."))?;
             answer(call, user)
         }
         Handler::UserOfAgents(answer) => {

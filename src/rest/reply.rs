@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
-use super::VERSION;
 use super::limiter::Rate;
 use super::request::Call;
 use crate::domain::{Error, Fault, Field};
+use crate::model::version;
 
 /// An answer, without the headers that every answer carries.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Reply {
         let mut out = Vec::with_capacity(640 + self.body.len());
         head(&mut out, self.status);
         line(&mut out, "X-Coder-Request-Id", call.id.as_hyphenated().encode_lower(&mut [0; 36]));
-        line(&mut out, "X-Coder-Build-Version", VERSION);
+        line(&mut out, "X-Coder-Build-Version", &version::claimed(call.header("User-Agent")));
         line(&mut out, "X-Content-Type-Options", "nosniff");
         if !self.headers.iter().any(|(name, _)| *name == "Vary") {
             line(&mut out, "Vary", "Origin, Cookie");

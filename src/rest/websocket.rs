@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::auth::is_foreign_origin;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::Error;
@@ -83,14 +84,8 @@ fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Reply::text(400, "The Sec-WebSocket-Key is not 16 bytes in base64.\n"));
     }
-    if let Some(origin) = call.header("Origin")
-        && !origin_host(origin).is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or("")))
-    {
+    if is_foreign_origin(call) {
         return Err(Reply::text(403, "The Origin is not this server.\n"));
     }
     Ok(key)
-}
-
-fn origin_host(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(""))
 }

@@ -100,15 +100,18 @@ impl Got {
 
 impl Rig {
     pub fn start() -> Rig {
+        Rig::with(&[])
+    }
+
+    /// A server with some other settings.
+    pub fn with(changed: &[(&'static str, &str)]) -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
-        let settings = harness::app::settings(
-            dir.path(),
-            &[
-                ("stats_interval", "30s"),
-                ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
-                ("hostname_suffix", "moor"),
-            ],
-        );
+        let usual = [
+            ("stats_interval", "30s"),
+            ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
+            ("hostname_suffix", "moor"),
+        ];
+        let settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
         let (jobs, workers) = Jobs::start("rpc", 1, 16).unwrap();
         let app = Arc::new(harness::app::app(settings, "http://127.0.0.1:13000", jobs));
         let arrivals = Arrivals::default();

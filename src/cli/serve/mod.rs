@@ -10,7 +10,7 @@ use super::args::Serve;
 use super::context::Context;
 use super::{Failure, Said, logging, print};
 use crate::config::{Settings, table::SETTINGS};
-use crate::domain::users;
+use crate::domain::first_user;
 use crate::edge::tls::Tls;
 
 pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, Failure> {
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, 
 fn announce(context: &Context, running: &Running) -> Result<(), Failure> {
     let file = context.file().display();
     let url = running.url();
-    let admin = users::create_first_admin(running.store())?;
+    let admin = first_user::create(running.store())?;
     if context.json {
         let admin = admin.map(|admin| json!({"name": admin.name, "password": admin.password, "token": admin.token}));
         print(&json!({"url": url, "file": file.to_string(), "admin": admin}).to_string());

@@ -11,7 +11,7 @@ use super::check_folder;
 use crate::config::{Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, version};
 use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
@@ -85,7 +85,7 @@ impl Running {
             // Twice as many, so that a worker that is done finds its next request read already.
             upstream_connections: 2 * settings.http_threads,
             arrivals,
-            version_header: rest::VERSION.into(),
+            version_header: version::VERSION.into(),
             limits: edge::Limits::default(),
         })?;
         let keeper = Keeper::start(store, settings.retention.clone())?;
