@@ -33,7 +33,9 @@ pub(super) struct Step {
 /// All migrations in order; the n-th leads to version n (`user_version` of the file).
 pub(super) const STEPS: &[Step] = &[
     Step { name: "0001-initial", sql: include_str!("../../sql/migrations/0001-initial.sql") },
-    Step { name: "0002-plugins", sql: include_str!("../../sql/migrations/0002-plugins.sql") },
+    Step { name: "0002-favorites", sql: include_str!("../../sql/migrations/0002-favorites.sql") },
+    Step { name: "0003-tunnels", sql: include_str!("../../sql/migrations/0003-tunnels.sql") },
+    Step { name: "0004-plugins", sql: include_str!("../../sql/migrations/0004-plugins.sql") },
 ];
 
 /// Copies of one version that are kept at most; more mean that something fails over and over.

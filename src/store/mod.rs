@@ -18,8 +18,10 @@
 pub mod agents;
 pub mod apps;
 pub mod audit;
+pub mod connection_log;
 pub mod connections;
 pub mod egress;
+pub mod favorites;
 pub mod keys;
 pub mod lock;
 pub mod logs;
@@ -27,6 +29,7 @@ pub mod metadata;
 pub mod plugin_cache;
 pub mod scripts;
 pub mod stats;
+pub mod tunnels;
 pub mod users;
 pub mod workspaces;
 
