@@ -8,6 +8,7 @@ pub mod derp_map;
 pub mod ended;
 pub mod echo;
 pub mod file;
+pub mod later;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;

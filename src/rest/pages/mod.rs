@@ -18,6 +18,7 @@ use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
 use super::auth;
+use super::envelope::Envelope;
 use super::reply::Reply;
 use super::request::{Call, Query};
 use crate::domain::access::{self, Refused, UserAuth};
@@ -44,6 +45,10 @@ pub(super) fn page(call: &Call<'_>, status: u16, title: &str, user: Option<&User
         ),
         None => Html::default(),
     };
+    show(status, title, menu, content)
+}
+
+fn show(status: u16, title: &str, menu: Html, content: Html) -> Reply {
     let page =
         fill(LAYOUT, &[("title", text(title)), ("style", Html::of(STYLE)), ("menu", menu), ("content", content)]);
     Reply {
@@ -121,8 +126,8 @@ pub(super) fn are_wanted(call: &Call<'_>) -> bool {
 }
 
 /// What an error looks like as a page.
-pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
-    let plain = Reply::error(error, call);
+pub(super) fn error(error: &Error, envelope: &Envelope) -> Reply {
+    let plain = Reply::error(error, envelope);
     let title = match error.fault {
         Fault::NotFound => "Not found",
         Fault::TooMany => "Too many requests",
@@ -131,7 +136,7 @@ pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
     };
     let message = if error.fault == Fault::NotFound { "There is no such page on this server." } else { &error.message };
     let content = fill(include_str!("error.html"), &[("title", text(title)), ("message", text(message))]);
-    let mut reply = page(call, plain.status, title, None, content);
+    let mut reply = show(plain.status, title, Html::default(), content);
     reply.headers.extend(plain.headers);
     reply
 }
