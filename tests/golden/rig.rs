@@ -237,6 +237,7 @@ impl Rig {
                 .map(str::to_owned)
                 .to_vec(),
             instance_id: String::new(),
+            instance_cloud: None,
             version: String::new(),
             api_version: String::new(),
             expanded_directory: String::new(),
