@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::clones::Clones;
+use super::external_auth::Links;
 use super::identity::Identities;
 use super::presence::Presence;
 use super::programs::Programs;
@@ -59,6 +60,8 @@ pub struct App {
     pub identities: Identities,
     /// Agents that two machines may be.
     pub clones: Clones,
+    /// What is known of people's sign-ins at external providers.
+    pub links: Links,
     /// Live streams of people, by person and by what they are about.
     pub watchers: Places<Uuid>,
     /// The programs that machines and people download.
@@ -93,6 +96,7 @@ impl App {
             plugins,
             identities: Identities::default(),
             clones: Clones::default(),
+            links: Links::new(&settings.providers),
             watchers: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),
             metrics: Metrics::new(),

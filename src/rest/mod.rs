@@ -14,6 +14,7 @@ mod deployment;
 mod bin;
 mod dto;
 mod envelope;
+mod external_auth;
 mod identity;
 mod json;
 mod keys;

@@ -23,6 +23,7 @@ pub mod clones;
 pub mod connection_log;
 pub mod connections;
 pub mod egress;
+pub mod external_auth;
 pub mod favorites;
 pub mod instances;
 pub mod keys;

@@ -9,6 +9,7 @@ pub mod ended;
 pub mod echo;
 pub mod file;
 pub mod later;
+pub mod listen;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;

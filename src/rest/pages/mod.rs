@@ -5,6 +5,7 @@
 //! browser's cookie.
 
 pub(super) mod home;
+pub(super) mod external_auth;
 pub(super) mod html;
 pub(super) mod login;
 pub(super) mod sessions;
@@ -38,14 +39,30 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// A whole page. `user` is who is signed in.
 pub(super) fn page(call: &Call<'_>, status: u16, title: &str, user: Option<&UserAuth>, content: Html) -> Reply {
-    let menu = match user {
-        Some(user) => fill(
-            include_str!("menu.html"),
-            &[("name", text(&user.user.username)), ("csrf", text(auth::csrf_token(call)))],
-        ),
-        None => Html::default(),
-    };
-    show(status, title, menu, content)
+    match user {
+        Some(user) => Frame::of(call, user).page(status, title, content),
+        None => show(status, title, Html::default(), content),
+    }
+}
+
+/// What pages of a person have around their content; outlives the request.
+#[derive(Clone)]
+struct Frame {
+    menu: Html,
+    /// For the page's own forms.
+    csrf: Html,
+}
+
+impl Frame {
+    fn of(call: &Call<'_>, user: &UserAuth) -> Frame {
+        let csrf = text(auth::csrf_token(call));
+        let menu = fill(include_str!("menu.html"), &[("name", text(&user.user.username)), ("csrf", csrf.clone())]);
+        Frame { menu, csrf }
+    }
+
+    fn page(self, status: u16, title: &str, content: Html) -> Reply {
+        show(status, title, self.menu, content)
+    }
 }
 
 fn show(status: u16, title: &str, menu: Html, content: Html) -> Reply {
