@@ -25,6 +25,8 @@ use rig::{Ask, Got, Rig};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::harness;
+
 /// Recordings there are.
 const RECORDINGS: usize = 460;
 /// Recordings whose routes are not served yet. It may only become smaller.
@@ -70,7 +72,7 @@ fn not_served() -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn answers_as_the_real_server_did() {
-    let mut rig = Rig::start();
+    let mut rig = Rig::with_providers(&[], harness::plugins::identities());
     let mut renamed = seed(&rig);
     renamed.extend(synthetic(&rig));
     let mut wrong = Vec::new();
@@ -149,7 +151,8 @@ fn replay(rig: &mut Rig, recording: &Recording, renamed: &[(String, String)]) ->
         }
         _ => Vec::new(),
     };
-    rig.ask(&ask)
+    // Files are not looked at, only how they begin.
+    if recording.path.starts_with("/bin/") { rig.ask(&ask) } else { rig.ask_and_wait(&ask) }
 }
 
 fn compare(recording: &Recording, got: &Got) -> Result<(), String> {

@@ -1,22 +1,24 @@
 //! A REST server in this process, without the edge: the test speaks to its private socket and says
 //! what the edge would say.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moorline::config::providers::ProviderConfig;
 use moorline::domain::{Shared, tokens};
 use moorline::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use moorline::ops::jobs::{Jobs, Workers};
+use moorline::ops::mail::{Address, ConnId, Mailbox};
 use moorline::rest::{self, Rest};
 use moorline::store::agents::Agent;
 use moorline::store::keys::{ApiKey, LoginType, Scope};
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
 use moorline::store::{agents, keys, users, workspaces};
-use moorline::streams::Arrivals;
+use moorline::streams::{Arrivals, Out};
 use uuid::Uuid;
 
 use crate::harness;
@@ -110,6 +112,11 @@ impl Rig {
 
     /// A server with some other settings.
     pub fn with(changed: &[(&'static str, &str)]) -> Rig {
+        Rig::with_providers(changed, Vec::new())
+    }
+
+    /// A server with some other settings and with these providers.
+    pub fn with_providers(changed: &[(&'static str, &str)], providers: Vec<Arc<ProviderConfig>>) -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
         let programs = dir.path().join("bin");
         std::fs::create_dir(&programs).unwrap();
@@ -120,7 +127,8 @@ impl Rig {
             ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
             ("hostname_suffix", "moor"),
         ];
-        let settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
+        let mut settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
+        settings.providers = providers;
         let (jobs, workers) = Jobs::start("rpc", 1, 16).unwrap();
         let app = Arc::new(harness::app::app(settings, "http://127.0.0.1:13000", jobs));
         let arrivals = Arrivals::default();
@@ -145,6 +153,27 @@ impl Rig {
         let got = exchange(&mut connection, ask, SECRET);
         self.connection = Some(connection);
         got
+    }
+
+    /// Asks, and waits as the edge does if the answer is still being found.
+    pub fn ask_and_wait(&mut self, ask: &Ask) -> Got {
+        let got = self.ask(ask);
+        if got.header("X-Moorline-Takeover") != Some("raw") {
+            return got;
+        }
+        let mut stream = self.arrivals.take(got.id).unwrap().into_stream();
+        let poll = mio::Poll::new().unwrap();
+        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let (sender, letters) = std::sync::mpsc::sync_channel(16);
+        let address = Address { mailbox: Mailbox::new(sender, waker), conn: ConnId { slot: 0, generation: 0 } };
+        let mut out = Out::default();
+        stream.open(Instant::now(), address, &mut out);
+        while !out.finish {
+            let (_, mail) = letters.recv_timeout(Duration::from_secs(60)).expect("an answer");
+            stream.mail(Instant::now(), mail, &mut out);
+        }
+        stream.closed();
+        read_answer(&mut out.bytes.as_slice(), ask, got.id)
     }
 
     /// Asks with another secret than the edge's.
@@ -218,7 +247,7 @@ impl Rig {
         };
         let token = Uuid::parse_str(token).unwrap();
         let id = AgentId(Uuid::from_u128(agent));
-        let sealed = self.app.store.sealer().seal("agents", "token", id.as_bytes(), token.as_bytes()).unwrap();
+        let sealed = self.app.store.sealer().seal("agents", "token_sealed", id.as_bytes(), token.as_bytes()).unwrap();
         let agent = Agent {
             id,
             workspace_id: workspace.id,
@@ -310,7 +339,10 @@ fn exchange(connection: &mut BufReader<UnixStream>, ask: &Ask, secret: &str) -> 
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(&ask.body);
     connection.get_mut().write_all(&bytes).unwrap();
+    read_answer(connection, ask, id)
+}
 
+fn read_answer(connection: &mut impl BufRead, ask: &Ask, id: Uuid) -> Got {
     let mut line = String::new();
     connection.read_line(&mut line).unwrap();
     let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {line:?}")).parse().unwrap();
