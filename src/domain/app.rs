@@ -20,11 +20,6 @@ use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::resume::ResumeKey;
 
-/// The name of the one organization that clients expect every person to be in.
-pub const ORGANIZATION_NAME: &str = "default";
-/// How people read it.
-pub const ORGANIZATION_DISPLAY_NAME: &str = "Default";
-
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
     /// What the operator chose.

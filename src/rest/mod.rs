@@ -26,7 +26,6 @@ mod pages;
 mod reply;
 mod request;
 mod routes;
-mod search;
 mod sign_in;
 mod site;
 mod tailnet;
