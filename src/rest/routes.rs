@@ -7,10 +7,11 @@
 use rusqlite::Connection;
 
 use super::auth::{Seen, Target, Visible};
+use super::pages::{home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
-    agent_view, agents_me, audit, authcheck, builds, debug, deployment, identity, keys, notifications, operator,
+    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, identity, keys, notifications, operator,
     organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
     workspace_changes as change, workspaces,
 };
@@ -63,6 +64,10 @@ const LEAF: bool = false;
 /// Every route, in the order of the paths.
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Row] = &[
+    ("GET",    "/",                                                                   LEAF, Open(home::home)),
+    ("GET",    "/@{owner}/{workspace}",                                               ROOT, Open(home::workspace)),
+    ("GET",    "/@{owner}/{workspace}/settings",                                      LEAF, Open(home::to_workspace)),
+    ("GET",    "/@{owner}/{workspace}/terminal",                                      LEAF, Open(home::to_workspace)),
     ("POST",   "/admin/verb",                                                         LEAF, Operator(operator::verb)),
     ("GET",    "/api/v2",                                                             ROOT, Open(site::root)),
     ("GET",    "/api/v2/appearance",                                                  ROOT, Open(deployment::appearance)),
@@ -228,10 +233,30 @@ pub(super) const ROUTES: &[Row] = &[
     ("POST",   "/api/v2/workspaces/{workspace}/usage",                                LEAF, Change(change::usage)),
     ("GET",    "/api/v2/workspaces/{workspace}/watch",                                LEAF, Workspace(watch::workspace)),
     ("GET",    "/api/v2/workspaces/{workspace}/watch-ws",                             LEAF, Workspace(watch::workspace_ws)),
+    ("GET",    "/bin",                                                                ROOT, Open(bin::list)),
+    ("GET",    "/bin/{name}",                                                         LEAF, Open(bin::file)),
+    ("HEAD",   "/bin/{name}",                                                         LEAF, Open(bin::file_head)),
+    ("GET",    "/cli-auth",                                                           LEAF, Open(sessions::cli_auth)),
+    ("POST",   "/cli-auth",                                                           LEAF, Open(sessions::make_token)),
     ("GET",    "/derp/latency-check",                                                 LEAF, Open(site::derp_latency_check)),
+    ("GET",    "/enrol.ps1",                                                          LEAF, Open(bin::enrol_powershell)),
+    ("GET",    "/enrol.sh",                                                           LEAF, Open(bin::enrol_sh)),
     ("GET",    "/healthz",                                                            LEAF, Open(site::healthz)),
+    ("GET",    "/install.sh",                                                         LEAF, Open(bin::install_sh)),
     ("GET",    "/latency-check",                                                      LEAF, Open(site::latency_check)),
+    ("GET",    "/login",                                                              LEAF, Open(login::form)),
+    ("POST",   "/login",                                                              LEAF, Open(login::sign_in)),
+    ("GET",    "/login/device",                                                       LEAF, Open(login::elsewhere)),
+    ("POST",   "/logout",                                                             LEAF, Open(login::sign_out)),
     ("GET",    "/metrics",                                                            LEAF, Operator(operator::metrics)),
+    ("GET",    "/sessions",                                                           LEAF, Open(sessions::list)),
+    ("POST",   "/sessions",                                                           LEAF, Open(sessions::revoke)),
+    ("GET",    "/settings",                                                           LEAF, Open(sessions::elsewhere)),
+    ("GET",    "/settings/tokens",                                                    LEAF, Open(sessions::elsewhere)),
+    ("GET",    "/templates",                                                          LEAF, Open(home::templates)),
+    ("GET",    "/templates/{name}",                                                   LEAF, Open(home::templates)),
+    ("GET",    "/workspaces",                                                         LEAF, Open(home::elsewhere)),
+    ("GET",    "/{owner}/{workspace}/terminal",                                       LEAF, Open(home::to_workspace)),
 ];
 
 /// How a prefix is signed in before its leaves are looked up.
@@ -281,23 +306,27 @@ fn split(path: &str) -> Vec<&str> {
     path.trim_start_matches('/').split('/').collect()
 }
 
-fn is_parameter(segment: &str) -> bool {
-    segment.starts_with('{')
+/// What a pattern's segment takes of a path's: for a parameter the text, which may not be empty, behind
+/// an `@` if the pattern has one.
+fn parameter<'p>(pattern: &str, segment: &'p str) -> Option<&'p str> {
+    let text = match pattern.strip_prefix('@') {
+        Some(rest) if rest.starts_with('{') => segment.strip_prefix('@').or_else(|| segment.strip_prefix("%40"))?,
+        _ if pattern.starts_with('{') => segment,
+        _ => return None,
+    };
+    (!text.is_empty()).then_some(text)
 }
 
 fn fits(pattern: &[&str], path: &[&str]) -> bool {
-    pattern
-        .iter()
-        .zip(path)
-        .all(|(pattern, segment)| pattern == segment || (is_parameter(pattern) && !segment.is_empty()))
+    pattern.iter().zip(path).all(|(pattern, segment)| pattern == segment || parameter(pattern, segment).is_some())
 }
 
 fn parameters(pattern: &[&str], path: &[&str]) -> Vec<String> {
     pattern
         .iter()
         .zip(path)
-        .filter(|(pattern, _)| is_parameter(pattern))
-        .map(|(_, segment)| percent_decode(segment).unwrap_or_else(|| (*segment).to_owned()))
+        .filter_map(|(pattern, segment)| parameter(pattern, segment))
+        .map(|text| percent_decode(text).unwrap_or_else(|| text.to_owned()))
         .collect()
 }
 
@@ -390,7 +419,18 @@ mod tests {
             ("HEAD", "/api/v2/buildinfo", "405 None GET"),
             ("GET", "/api/v2/nosuch", "404 None"),
             ("GET", "/nosuch", "404 None"),
-            ("GET", "/", "404 None"),
+            ("GET", "/", "open"),
+            ("GET", "/@alice/dev", "open alice,dev"),
+            ("GET", "/%40alice/dev/", "open alice,dev"),
+            ("GET", "/@alice/dev/settings", "open alice,dev"),
+            ("GET", "/alice/dev/terminal", "open alice,dev"),
+            ("GET", "/@/dev", "404 None"),
+            ("GET", "/alice/dev", "404 None"),
+            ("POST", "/alice/dev", "404 None"),
+            ("GET", "/bin/", "open"),
+            ("HEAD", "/bin/coder-linux-amd64", "open coder-linux-amd64"),
+            ("GET", "/bin/a/b", "404 None"),
+            ("GET", "/.well-known/oauth-authorization-server", "404 None"),
             ("GET", "/API/v2/buildinfo", "404 None"),
             ("POST", "/api/v2/users/login", "open"),
             ("GET", "/api/v2/users/login", "target login"),
