@@ -9,9 +9,10 @@ use super::request::Call;
 use super::websocket;
 use crate::domain::Error;
 use crate::domain::access::UserAuth;
+use crate::domain::credential::Credential;
 use crate::model::{Timestamp, version};
 use crate::store::{agents, workspaces};
-use crate::streams::echo;
+use crate::streams::{Visitor, echo};
 
 /// A read of the file that takes longer than this is a sign of a slow disk, milliseconds.
 const SLOW_READ_MS: u128 = 15;
@@ -146,5 +147,9 @@ fn page(title: &str, body: &str) -> Reply {
 
 /// `GET …/debug/ws`: a WebSocket that sends back what it gets.
 pub(super) fn echo(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    Ok(websocket::upgrade(call, || echo::echo(call.service.app.clone(), auth.user.id)))
+    let app = &call.service.app;
+    websocket::upgrade_if(call, || {
+        let visitor = Visitor::admit(app, Credential::of(&auth), app.deployment_id)?;
+        Ok(echo::echo(app.clone(), visitor))
+    })
 }
