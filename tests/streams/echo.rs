@@ -39,6 +39,7 @@ fn ends_with_the_session_the_server_and_clients_that_do_not_read() {
     assert_eq!(frames(&line.take()), [Frame::Close(1012, "the server is restarting".into())]);
 
     let mut line = echoing(&server);
+    line.stalled = true;
     for _ in 0..20 {
         line.feed(&masked(BINARY, &[7; 32 * 1024]));
     }
