@@ -13,7 +13,7 @@
 //! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map | nothing, ever |
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
-//! | `tailnet` | the relay map, and the nodes that agents announce | nothing |
+//! | `tailnet` | the coordinator: who is told of whose node; the keys that the relay serves; the relay map | nothing |
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!
 //! Leaves, usable from anywhere: `wire` (codecs without I/O: HTTP framing, WebSocket, yamux, DRPC,

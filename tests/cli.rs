@@ -2,6 +2,8 @@
 
 mod apply;
 mod config;
+#[path = "cli/connections.rs"]
+mod connections;
 mod rig;
 mod serve;
 mod verbs;

@@ -2,6 +2,8 @@
 
 mod people;
 mod rooms;
+mod search;
+mod workspaces;
 
 use std::time::Duration;
 

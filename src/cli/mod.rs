@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod connections;
 mod context;
 mod door;
 mod http;
@@ -105,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::User(verb) => user::run(&context, verb).map(Some),
         Verb::Token(verb) => token::run(&context, verb).map(Some),
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
+        Verb::Connections(arguments) => connections::run(&context, arguments).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),
         Verb::Version => Ok(None),
     }

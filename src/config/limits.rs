@@ -68,6 +68,13 @@ pub const AGENT_HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Unsent bytes at which an agent connection is no longer read from, and a follower of logs is given
 /// nothing more, until the peer has taken what there is.
 pub const STREAM_HIGH_WATER: usize = 256 * 1024;
+/// Live streams of one person (workspaces, metadata, logs); VS Code opens two per machine that it shows.
+/// About 2 KiB each besides the socket: 2 MiB.
+pub const WATCHERS_PER_USER: usize = 1_024;
+/// Live streams about one agent or one workspace, of all people together.
+pub const WATCHERS_OF_ONE: usize = 256;
+/// Entries that one look into the connection log gives at most; some 400 bytes each.
+pub const CONNECTIONS_SHOWN_MOST: u32 = 100_000;
 /// Sub-agents of one agent; each is a row of about 1 KiB with its apps.
 pub const SUB_AGENTS: usize = 100;
 /// Apps of one sub-agent; further ones are answered with an app error.

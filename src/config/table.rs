@@ -155,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
         "MOORLINE_RETENTION_CONNECTIONS",
         Kind::Duration,
         "90d",
-        "Sessions inside machines; 0 keeps for ever.",
+        "The connection log: sessions inside machines and tunnels to them; 0 keeps for ever.",
     ),
     setting(
         "session_lifetime",

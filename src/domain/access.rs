@@ -33,7 +33,7 @@ impl UserAuth {
 
     /// Whether this person may see and use what belongs to `owner`.
     pub fn may_see(&self, owner: UserId) -> bool {
-        self.user.is_admin || self.user.id == owner
+        super::inventory::may_see(&self.user, owner)
     }
 
     /// This person as the actor of an audit row.

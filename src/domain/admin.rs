@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Error;
 use super::declare::{self, Declaration, DeclaredAgent};
 use super::sessions;
 use super::users::{self, NewUser};
 use super::workspaces::{self, FullName, Issued};
+use super::{Error, connection_log};
 use crate::model::{Timestamp, WorkspaceId};
 use crate::store::audit::{Actor, By};
 use crate::store::users::Status;
@@ -102,6 +102,8 @@ pub enum Command {
         /// Which.
         workspace: FullName,
     },
+    /// Shows who reached which machine.
+    Connections(connection_log::Part),
     /// Makes a declaration true.
     Apply {
         /// What shall be.
@@ -172,6 +174,7 @@ pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Err
             let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
             Ok(issued_view(id, &issued))
         }
+        Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),
     }
 }

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::absent::Absent;
 use super::presence::Presence;
+use super::synthetic::Ids;
 use crate::config::Settings;
+use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
+use crate::ops::places::Places;
 use crate::store::Store;
+use crate::tailnet::Tailnet;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
-use crate::tailnet::nodes::Nodes;
-
-/// The name of the one organization that clients expect every person to be in.
-pub const ORGANIZATION_NAME: &str = "default";
-/// How people read it.
-pub const ORGANIZATION_DISPLAY_NAME: &str = "Default";
+use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
@@ -33,16 +33,24 @@ pub struct App {
     pub hub: Hub,
     /// Which agents are connected at present.
     pub presence: Presence,
-    /// What agents last said about their place in the tailnet.
-    pub nodes: Nodes,
+    /// Who sees whom.
+    pub tailnet: Tailnet,
+    /// Lets clients keep their place in it.
+    pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// Clients that have lost their connection and may come back.
+    pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// Live streams of people, by person and by what they are about.
+    pub watchers: Places<Uuid>,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
     pub metrics: Metrics,
+    /// When it began to serve.
+    pub started_at: Timestamp,
 }
 
 /// The shared handle.
@@ -51,13 +59,18 @@ pub type Shared = Arc<App>;
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
+        let keys = Keys::default();
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
-            nodes: Nodes::default(),
-            keys: Keys::default(),
+            absent: Absent::default(),
+            tailnet: Tailnet::new(keys.clone()),
+            resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
+            keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            watchers: Places::default(),
             metrics: Metrics::new(),
+            started_at: Timestamp::now(),
             settings,
             access_url,
             store,
@@ -66,13 +79,13 @@ impl App {
         }
     }
 
-    /// The one organisation that clients expect every person to be in: derived from the
-    /// deployment, so that it never changes and is never stored.
+    /// The ids of what clients expect to exist and nobody made.
+    pub fn ids(&self) -> Ids {
+        Ids::of(self.deployment_id)
+    }
+
+    /// The one organisation that clients expect every person to be in.
     pub fn organization_id(&self) -> Uuid {
-        let mut seed = self.deployment_id.as_bytes().to_vec();
-        seed.extend_from_slice(b"organization");
-        let digest = super::tokens::hash(&seed);
-        let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        self.ids().organization
     }
 }

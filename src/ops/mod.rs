@@ -1,6 +1,8 @@
-//! What every part of a running server needs: named threads, work queues, mailboxes, topics, metrics.
+//! What every part of a running server needs: named threads, work queues, mailboxes, topics, bounded
+//! places, metrics.
 
 pub mod hub;
 pub mod jobs;
 pub mod mail;
 pub mod metrics;
+pub mod places;

@@ -9,9 +9,9 @@ use super::dto::users::User;
 use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
-use super::search::Terms;
 use crate::domain::access::UserAuth;
-use crate::domain::{Error, Fault};
+use crate::domain::search::{self, Term};
+use crate::domain::{Error, synthetic};
 use crate::model::Timestamp;
 use crate::store::audit::{self, Filter};
 use crate::store::users;
@@ -56,23 +56,33 @@ struct Search {
 
 impl Search {
     fn of(text: &str, auth: &UserAuth) -> Result<Search, Error> {
-        let mut search = Search::default();
-        for (key, value) in Terms::parse(text)?.0 {
-            match key.as_str() {
-                "" | "resource_type" => search.resource_type = Some(value),
-                "action" => search.action = Some(value),
-                "username" if value == "me" => search.filter.actor = Some(auth.user.username.clone()),
-                // Whoever failed to sign in is known by the address they gave.
-                "username" | "email" => search.filter.actor = Some(value),
-                "resource_target" => search.filter.target = Some(value),
-                "date_from" => search.filter.from = Some(day("date_from", &value)?),
-                "date_to" => search.filter.until = Some(Timestamp(day("date_to", &value)?.0.saturating_add(DAY))),
-                "organization" => search.nothing |= !matches!(value.as_str(), "default"),
-                "request_id" | "resource_id" | "build_reason" => search.nothing = true,
-                other => return Err(Terms::unknown(other)),
+        let mut found = Search::default();
+        for term in search::terms(text)? {
+            match term {
+                Term::Word(word) => found.resource_type = Some(word.trim_matches('"').to_owned()),
+                Term::Pair(key, value) => {
+                    found.add(&key, value, auth).map_err(|why| search::refusal().field(key, why))?;
+                }
             }
         }
-        Ok(search)
+        Ok(found)
+    }
+
+    fn add(&mut self, key: &str, value: String, auth: &UserAuth) -> Result<(), String> {
+        match key {
+            "resource_type" => self.resource_type = Some(value),
+            "action" => self.action = Some(value),
+            "username" if value == "me" => self.filter.actor = Some(auth.user.username.clone()),
+            // Whoever failed to sign in is known by the address they gave.
+            "username" | "email" => self.filter.actor = Some(value),
+            "resource_target" => self.filter.target = Some(value),
+            "date_from" => self.filter.from = Some(day(&value)?),
+            "date_to" => self.filter.until = Some(Timestamp(day(&value)?.0.saturating_add(DAY))),
+            "organization" => self.nothing |= value != synthetic::ORGANIZATION,
+            "request_id" | "resource_id" | "build_reason" => self.nothing = true,
+            _ => return Err(format!("{key:?} is not a key of a search.")),
+        }
+        Ok(())
     }
 
     fn filter(&self, known: impl FnOnce() -> rusqlite::Result<Vec<String>>) -> Result<Filter, Error> {
@@ -90,8 +100,6 @@ impl Search {
     }
 }
 
-fn day(key: &str, text: &str) -> Result<Timestamp, Error> {
-    Timestamp::parse(&format!("{text}T00:00:00Z")).map_err(|_| {
-        Error::new(Fault::Invalid, "The search makes no sense.").field(key, "A day like 2026-01-31 is expected.")
-    })
+fn day(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(&format!("{text}T00:00:00Z")).map_err(|_| "A day like 2026-01-31 is expected.".into())
 }

@@ -7,11 +7,12 @@ use uuid::Uuid;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::{self, AgentAuth, Denial, Refused, UserAuth};
-use crate::domain::{Error, Fault};
-use crate::model::{AgentId, Timestamp, UserId};
+use crate::domain::{Error, Fault, inventory};
+use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use crate::store::agents::{self, Agent, Place};
 use crate::store::audit::By;
 use crate::store::users::{self, User};
+use crate::store::workspaces::Workspace;
 
 /// Cookie, query parameter and, in its own spelling, header that carry a token.
 pub(super) const SESSION_TOKEN: &str = "coder_session_token";
@@ -23,6 +24,12 @@ pub(super) struct Visible {
     pub user: UserAuth,
     pub agent: Agent,
     pub place: Place,
+}
+
+/// A workspace that the caller may see, and who that is.
+pub(super) struct Seen {
+    pub user: UserAuth,
+    pub workspace: Workspace,
 }
 
 /// A person named in the path, whom the caller may act for.
@@ -99,37 +106,84 @@ pub(super) fn user_of_agent_route(call: &Call<'_>, conn: &Connection) -> Result<
 
 /// The agent in the path, if the signed-in person may see it; unknown and forbidden look the same.
 pub(super) fn visible(call: &Call<'_>, conn: &Connection) -> Result<Visible, Error> {
-    let user = user_of_agent_route(call, conn)?;
-    let text = call.param(0);
-    let id = Uuid::try_parse(text).map_err(|error| {
-        let shown: String = text.chars().take(64).collect();
-        Error::new(Fault::Invalid, format!("{shown:?} is not a UUID.")).detail(error.to_string())
+    visible_to(call, conn, user_of_agent_route(call, conn)?)
+}
+
+/// The same on the terminal's route, which shows nothing to who is not signed in, not even that it is there
+/// (coder v2.24.0 coderd/workspaceapps/db.go Issue).
+pub(super) fn visible_in_terminal(call: &Call<'_>, conn: &Connection) -> Result<Visible, Error> {
+    let user = access::user_in(conn, token(call), Timestamp::now()).map_err(|refused| match refused {
+        Refused::Denied(Denial::Missing | Denial::Malformed(_) | Denial::Unknown | Denial::Expired) => {
+            Error::new(Fault::NotFound, "The terminal does not exist, or you may not see it.")
+        }
+        other => access::user_error(other),
     })?;
+    visible_to(call, conn, user)
+}
+
+fn visible_to(call: &Call<'_>, conn: &Connection, user: UserAuth) -> Result<Visible, Error> {
+    let id = uuid(call.param(0))?;
     match agents::with_place(conn, AgentId(id))? {
         Some((agent, place)) if user.may_see(place.owner_id) => Ok(Visible { user, agent, place }),
         _ => Err(Error::new(Fault::NotFound, "The agent does not exist, or you may not see it.")),
     }
 }
 
-/// The person in the path: `me`, a name or an id; oneself, or anybody for administrators. Anybody
-/// else looks like nobody, with 400 as the real server has it (golden 224, 225).
-pub(super) fn target(call: &Call<'_>, conn: &Connection) -> Result<Target, Error> {
-    let caller = user(call, conn)?;
-    let text = call.param(0);
-    let found = if text == "me" {
-        Some(caller.user.clone())
+/// An id in a path, in any form that Go reads.
+pub(super) fn uuid(text: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(text).map_err(|error| {
+        let shown: String = text.chars().take(64).collect();
+        Error::new(Fault::Invalid, format!("{shown:?} is not a UUID.")).detail(error.to_string())
+    })
+}
+
+/// The workspace in the path, if the signed-in person may see it; unknown and forbidden look the same.
+pub(super) fn workspace(call: &Call<'_>, conn: &Connection) -> Result<Seen, Error> {
+    let user = user(call, conn)?;
+    let found = inventory::find(conn, &user.user, WorkspaceId(uuid(call.param(0))?))?;
+    found.map(|workspace| Seen { user, workspace }).ok_or_else(no_such_workspace)
+}
+
+/// The workspace whose build is in the path, if the signed-in person may see it.
+pub(super) fn build(call: &Call<'_>, conn: &Connection) -> Result<Seen, Error> {
+    let user = user(call, conn)?;
+    let build = uuid(call.param(0))?;
+    let found = inventory::find(conn, &user.user, call.service.app.ids().workspace_of_build(build))?;
+    found
+        .map(|workspace| Seen { user, workspace })
+        .ok_or_else(|| Error::new(Fault::NotFound, "The build does not exist, or you may not see it."))
+}
+
+/// What is said of workspaces that do not exist, or not for the caller.
+pub(super) fn no_such_workspace() -> Error {
+    Error::new(Fault::NotFound, "The workspace does not exist, or you may not see it.")
+}
+
+/// The living person that a path names: `me`, a name or an id.
+pub(super) fn person(conn: &Connection, caller: &User, text: &str) -> Result<Option<User>, Error> {
+    Ok(if text == "me" {
+        Some(caller.clone())
     } else if let Ok(id) = Uuid::try_parse(text) {
         users::by_id(conn, UserId(id))?
     } else {
         users::by_username(conn, text)?
-    };
-    match found {
+    })
+}
+
+/// What is said of people who do not exist, or not for the caller; 400 as the real server has it
+/// (golden 224, 225).
+pub(super) fn no_such_person(text: &str) -> Error {
+    let shown: String = text.chars().take(64).collect();
+    Error::new(Fault::Invalid, "The user does not exist, or you may not see it.")
+        .detail(format!("The path names {shown:?}; me, a user name or a user's id is expected."))
+}
+
+/// The person in the path; oneself, or anybody for administrators. Anybody else looks like nobody.
+pub(super) fn target(call: &Call<'_>, conn: &Connection) -> Result<Target, Error> {
+    let caller = user(call, conn)?;
+    match person(conn, &caller.user, call.param(0))? {
         Some(user) if caller.may_see(user.id) => Ok(Target { caller, user }),
-        _ => {
-            let shown: String = text.chars().take(64).collect();
-            Err(Error::new(Fault::Invalid, "The user does not exist, or you may not see it.")
-                .detail(format!("The path names {shown:?}; me, a user name or a user's id is expected.")))
-        }
+        _ => Err(no_such_person(call.param(0))),
     }
 }
 

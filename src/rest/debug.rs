@@ -9,9 +9,10 @@ use super::request::Call;
 use super::websocket;
 use crate::domain::Error;
 use crate::domain::access::UserAuth;
+use crate::domain::credential::Credential;
 use crate::model::{Timestamp, version};
 use crate::store::{agents, workspaces};
-use crate::streams::echo;
+use crate::streams::{Visitor, echo};
 
 /// A read of the file that takes longer than this is a sign of a slow disk, milliseconds.
 const SLOW_READ_MS: u128 = 15;
@@ -104,7 +105,8 @@ pub(super) fn coordinator(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> 
         for workspace in workspaces::list(conn, None)? {
             for agent in agents::of_workspace(conn, workspace.id)? {
                 let Some(live) = app.presence.of(agent.id) else { continue };
-                let home = app.nodes.of(agent.id).map_or_else(|| "-".into(), |node| node.preferred_derp.to_string());
+                let home =
+                    app.tailnet.node_of(agent.id).map_or_else(|| "-".into(), |node| node.preferred_derp.to_string());
                 rows.push_str(&format!(
                     "<tr><td>{}/{}.{}</td><td>{}</td><td>{}</td><td>{home}</td></tr>\n",
                     workspace.owner_name, workspace.name, agent.name, agent.id, live.last_seen
@@ -113,12 +115,18 @@ pub(super) fn coordinator(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> 
         }
         Ok(())
     })?;
+    let counts = app.tailnet.counts();
     Ok(page(
         "Coordinator",
         &format!(
-            "<p>Agents connected: {}.</p>\n<table>\n<tr><th>agent</th><th>id</th><th>last seen</th>\
+            "<p>Agents connected: {}. In the tailnet: {} agents and {} clients with {} tunnels; gone, and may come back: \
+             {}.</p>\n<table>\n<tr><th>agent</th><th>id</th><th>last seen</th>\
              <th>home region</th></tr>\n{rows}</table>\n",
-            app.presence.count()
+            app.presence.count(),
+            counts.agents,
+            counts.clients,
+            counts.tunnels,
+            counts.lost
         ),
     ))
 }
@@ -145,5 +153,9 @@ fn page(title: &str, body: &str) -> Reply {
 
 /// `GET …/debug/ws`: a WebSocket that sends back what it gets.
 pub(super) fn echo(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    Ok(websocket::upgrade(call, || echo::echo(call.service.app.clone(), auth.user.id)))
+    let app = call.service.app.clone();
+    websocket::upgrade_if(call, || {
+        let visitor = Visitor::admit(&app, Credential::of(&auth), app.deployment_id)?;
+        Ok(echo::echo(app, visitor))
+    })
 }

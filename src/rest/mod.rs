@@ -8,6 +8,7 @@ mod agents_me;
 mod audit;
 mod auth;
 mod authcheck;
+mod builds;
 mod debug;
 mod deployment;
 mod dto;
@@ -23,12 +24,17 @@ mod preferences;
 mod reply;
 mod request;
 mod routes;
-mod search;
 mod sign_in;
 mod site;
+mod tailnet;
+mod templates;
+mod terminals;
 mod users;
+mod watch;
 mod websocket;
 mod workers;
+mod workspace_changes;
+mod workspaces;
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -174,6 +180,8 @@ fn pass(call: &Call<'_>, guard: Option<Guard>) -> Result<(), Error> {
         Guard::Target => auth::target(call, conn).map(drop),
         Guard::Agent => auth::agent(call, conn).map(drop),
         Guard::Visible => auth::visible(call, conn).map(drop),
+        Guard::Workspace => auth::workspace(call, conn).map(drop),
+        Guard::Build => auth::build(call, conn).map(drop),
     })
 }
 
@@ -212,6 +220,21 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
             let visible = auth::visible(call, conn)?;
             note(&visible.user);
             answer(call, conn, visible)
+        }),
+        Handler::Workspace(answer) => app.store.read(|conn| {
+            let seen = auth::workspace(call, conn)?;
+            note(&seen.user);
+            answer(call, conn, seen)
+        }),
+        Handler::Change(answer) => {
+            let seen = app.store.read(|conn| auth::workspace(call, conn))?;
+            note(&seen.user);
+            answer(call, seen)
+        }
+        Handler::Build(answer) => app.store.read(|conn| {
+            let seen = auth::build(call, conn)?;
+            note(&seen.user);
+            answer(call, conn, seen)
         }),
         Handler::Either(answer) => {
             app.store.read(|conn| match auth::agent(call, conn) {

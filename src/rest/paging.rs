@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::request::Call;
-use crate::domain::{Error, Fault};
+use crate::domain::{Error, Fault, Field, inventory};
 
 /// A part of a list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -16,6 +16,12 @@ pub(super) struct Page {
     pub after_id: Option<Uuid>,
 }
 
+impl From<Page> for inventory::Page {
+    fn from(page: Page) -> inventory::Page {
+        inventory::Page { limit: page.limit.unwrap_or(0), offset: page.offset }
+    }
+}
+
 impl Page {
     /// Reads the parameters; everything that is wrong with them is said.
     pub(super) fn of(call: &Call<'_>) -> Result<Page, Error> {
@@ -24,10 +30,7 @@ impl Page {
             "" => 0,
             text => text.parse::<i32>().ok().and_then(|number| usize::try_from(number).ok()).unwrap_or_else(|| {
                 let shown: String = text.chars().take(64).collect();
-                error.fields.push(crate::domain::Field {
-                    field: key.into(),
-                    detail: format!("{shown:?} is not a whole number from 0 to {}.", i32::MAX),
-                });
+                error.fields.push(Field::new(key, format!("{shown:?} is not a whole number from 0 to {}.", i32::MAX)));
                 0
             }),
         };

@@ -166,6 +166,11 @@ impl Query {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
+    /// Every value of a parameter.
+    pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
     /// The first value of a parameter, empty when absent.
     pub(super) fn text(&self, key: &str) -> &str {
         self.get(key).unwrap_or("")

@@ -9,8 +9,8 @@ use super::json;
 use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
-use super::search::Terms;
 use crate::domain::access::UserAuth;
+use crate::domain::search::{self, Term};
 use crate::domain::users::{self, NewUser};
 use crate::domain::{Error, Fault, git_key};
 use crate::model::Timestamp;
@@ -66,28 +66,32 @@ struct Wanted {
 impl Wanted {
     fn of(text: &str) -> Result<Wanted, Error> {
         let mut wanted = Wanted::default();
-        for (key, value) in Terms::parse(text)?.0 {
-            let list = || value.split(',').map(str::to_owned);
-            let instant = |key: &str| {
-                let wrong = || Error::new(Fault::Invalid, "The search makes no sense.");
-                Timestamp::parse(&value.to_uppercase())
-                    .map(Some)
-                    .map_err(|_| wrong().field(key.to_owned(), "An instant like 2026-01-31T00:00:00Z is expected."))
-            };
-            match key.as_str() {
-                "" | "search" => wanted.search.push(value),
-                "status" => wanted.status.extend(list()),
-                "role" => wanted.roles.extend(list()),
-                "login_type" => wanted.login_types.extend(list()),
-                "last_seen_after" => wanted.seen.0 = instant("last_seen_after")?,
-                "last_seen_before" => wanted.seen.1 = instant("last_seen_before")?,
-                "created_after" => wanted.created.0 = instant("created_after")?,
-                "created_before" => wanted.created.1 = instant("created_before")?,
-                "github_com_user_id" => wanted.nobody |= value != "0",
-                other => return Err(Terms::unknown(other)),
+        for term in search::terms(text)? {
+            match term {
+                Term::Word(word) => wanted.search.push(word.trim_matches('"').to_owned()),
+                Term::Pair(key, value) => {
+                    wanted.add(&key, &value).map_err(|why| search::refusal().field(key, why))?;
+                }
             }
         }
         Ok(wanted)
+    }
+
+    fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let list = || value.split(',').map(str::to_owned);
+        match key {
+            "search" => self.search.push(value.to_owned()),
+            "status" => self.status.extend(list()),
+            "role" => self.roles.extend(list()),
+            "login_type" => self.login_types.extend(list()),
+            "last_seen_after" => self.seen.0 = Some(search::instant(value)?),
+            "last_seen_before" => self.seen.1 = Some(search::instant(value)?),
+            "created_after" => self.created.0 = Some(search::instant(value)?),
+            "created_before" => self.created.1 = Some(search::instant(value)?),
+            "github_com_user_id" => self.nobody |= value != "0",
+            _ => return Err(format!("{key:?} is not a key of a search.")),
+        }
+        Ok(())
     }
 
     fn fits(&self, user: &store::users::User) -> bool {

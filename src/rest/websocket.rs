@@ -6,7 +6,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::auth::is_foreign_origin;
 use super::reply::Reply;
 use super::request::Call;
-use crate::streams::{Start, Stream};
+use crate::domain::Error;
+use crate::streams::{Form, Start, Stream};
 
 const TAKEOVER: &str = "X-Moorline-Takeover";
 
@@ -14,11 +15,38 @@ const TAKEOVER: &str = "X-Moorline-Takeover";
 /// accept.go, refusing in plain text, and leaves the stream for the edge. Every check of the
 /// application itself comes before this.
 pub(super) fn upgrade(call: &Call<'_>, stream: impl FnOnce() -> Box<dyn Stream>) -> Reply {
-    let key = match handshake(call) {
-        Ok(key) => key,
-        Err(reply) => return reply,
-    };
-    call.service.arrivals.put(call.id, Start::WebSocket(stream()));
+    match handshake(call) {
+        Ok(key) => takeover(call, key, stream()),
+        Err(reply) => reply,
+    }
+}
+
+/// As [`upgrade`], with a stream that may be refused: after the handshake was checked, so that nothing is
+/// taken for a request that fails at it.
+pub(super) fn upgrade_if(
+    call: &Call<'_>,
+    stream: impl FnOnce() -> Result<Box<dyn Stream>, Error>,
+) -> Result<Reply, Error> {
+    match handshake(call) {
+        Ok(key) => Ok(takeover(call, key, stream()?)),
+        Err(reply) => Ok(reply),
+    }
+}
+
+/// Answers in the form that the route has.
+pub(super) fn one_way(
+    call: &Call<'_>,
+    form: Form,
+    stream: impl FnOnce() -> Result<Box<dyn Stream>, Error>,
+) -> Result<Reply, Error> {
+    match form {
+        Form::Events => Ok(events(call, stream()?)),
+        Form::WebSocket => upgrade_if(call, stream),
+    }
+}
+
+fn takeover(call: &Call<'_>, key: &str, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::WebSocket(stream));
     Reply::empty(200)
         .header(TAKEOVER, "websocket")
         .header("Sec-WebSocket-Accept", tungstenite::handshake::derive_accept_key(key.as_bytes()))

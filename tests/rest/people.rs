@@ -32,8 +32,8 @@ fn lists_people_to_administrators_and_oneself_to_others() {
         ("status:dormant", vec![]),
         ("login_type:github", vec![]),
         ("github_com_user_id:5", vec![]),
-        ("created_after:2020-01-01T00:00:00Z+root", vec!["root"]),
-        ("created_before:2020-01-01T00:00:00Z", vec![]),
+        ("created_after:\"2020-01-01T00:00:00Z\"+root", vec!["root"]),
+        ("created_before:\"2020-01-01T00:00:00Z\"", vec![]),
         ("last_seen_after:\"2020-01-01T00:00:00Z\"+bob", vec![]),
     ] {
         let path = format!("/api/v2/users?q={query}");

@@ -11,7 +11,7 @@ use super::check_folder;
 use crate::config::{Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
-use crate::model::version;
+use crate::model::{Timestamp, version};
 use crate::ops::hub::Hub;
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
@@ -55,6 +55,7 @@ impl Running {
             hub: hub.clone(),
             allow_network_file_system: settings.allow_network_file_system,
         })?;
+        settle_tunnels(&store);
         let listener = listen(settings.listen)?;
         let address = listener.local_addr()?;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -95,12 +96,18 @@ impl Running {
         Ok(Running { app, edge, rest, keeper, workers, metrics, url, sockets })
     }
 
-    /// Copies what the edge has counted to where scrapers look.
+    /// Copies what the edge and the coordinator have counted to where scrapers look.
     pub(super) fn count(&self) {
         let counters = self.edge.counters();
         let metrics = &self.app.metrics;
         metrics.connections.set(i64::try_from(counters.open).unwrap_or(i64::MAX));
         metrics.connections_accepted.set(i64::try_from(counters.accepted).unwrap_or(i64::MAX));
+        let tailnet = self.app.tailnet.counts();
+        for (kind, count) in [("agent", tailnet.agents), ("client", tailnet.clients), ("lost", tailnet.lost)] {
+            let gauge = metrics.tailnet_peers.get_or_create(&[("kind", kind)]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        metrics.tailnet_tunnels.set(i64::try_from(tailnet.tunnels).unwrap_or(i64::MAX));
         for reason in edge::Reason::ALL {
             let count = i64::try_from(counters.refused(reason)).unwrap_or(i64::MAX);
             metrics.refused.get_or_create(&[("reason", reason.name())]).set(count);
@@ -164,6 +171,7 @@ impl Running {
             std::process::exit(1);
         });
         drop(metrics);
+        app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
         rest.stop();
         drop(keeper);
@@ -176,6 +184,15 @@ impl Running {
         }
         store.close();
         log::info!("stopped");
+    }
+}
+
+/// Tunnels that were open when the server died are ended in the log; who comes back goes on with theirs.
+fn settle_tunnels(store: &Store) {
+    match store.write(|write| Ok::<_, store::Error>(store::tunnels::settle(write, Timestamp::now())?)) {
+        Ok(0) => {}
+        Ok(count) => log::info!(count = count; "tunnels that were open at the last stop are ended in the log"),
+        Err(error) => log::warn!("tunnels that were open at the last stop cannot be ended in the log: {error}"),
     }
 }
 
