@@ -4,6 +4,6 @@ mod apply;
 mod config;
 #[path = "cli/connections.rs"]
 mod connections;
-mod rig;
+pub(crate) mod rig;
 mod serve;
 mod verbs;

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 #![allow(missing_docs, unreachable_pub, reason = "nothing here is for others to use")]
 
+mod bin;
 mod cli;
 mod crash;
 mod edge;
@@ -10,6 +11,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod pages;
 mod rest;
 mod store;
 mod streams;

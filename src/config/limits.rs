@@ -111,3 +111,14 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Life of a token made over REST by who names none, without use: the real server's default. The setting
 /// `max_token_lifetime` can make it shorter.
 pub const REST_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Files being sent at the same time; further ones are answered 503. Each holds two pieces of
+/// [`DOWNLOAD_PIECE_BYTES`]: 32 MiB in all.
+pub const DOWNLOADS: usize = 128;
+/// Files being sent to one address at the same time; loopback is exempt.
+pub const DOWNLOADS_PER_ADDRESS: usize = 16;
+/// Bytes of a file that are read and written at a time.
+pub const DOWNLOAD_PIECE_BYTES: usize = 128 * 1024;
+/// Slowest download that is kept up, bytes per second, after [`DOWNLOAD_GRACE`]: 55 MB take two hours.
+pub const DOWNLOAD_RATE_MIN: u64 = 8 * 1024;
+/// Time that a download may take beyond what [`DOWNLOAD_RATE_MIN`] gives it.
+pub const DOWNLOAD_GRACE: Duration = Duration::from_secs(60);

@@ -54,6 +54,10 @@ pub struct Settings {
     pub disable_direct_connections: bool,
     /// `hostname_suffix` for `coder config-ssh`.
     pub hostname_suffix: String,
+    /// Folder with the programs that `/bin` hands out; `None`: none are.
+    pub bin_dir: Option<PathBuf>,
+    /// CA certificates (PEM) that the scripts for new machines carry.
+    pub enrol_ca: Option<PathBuf>,
     /// Requests per address, path and minute; 0: unlimited.
     pub requests_per_minute: u32,
     /// Open the file even on a network file system.

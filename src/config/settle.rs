@@ -79,6 +79,8 @@ impl Reader<'_> {
             derp_force_websockets: self.flag("derp_force_websockets"),
             disable_direct_connections: self.flag("disable_direct_connections"),
             hostname_suffix: self.take("hostname_suffix", suffix).unwrap_or_default(),
+            bin_dir: self.path("bin_dir"),
+            enrol_ca: self.path("enrol_ca"),
             requests_per_minute: u32::try_from(self.number("requests_per_minute")).unwrap_or(u32::MAX),
             allow_network_file_system: self.flag("allow_network_file_system"),
             file,

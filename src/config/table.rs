@@ -214,6 +214,22 @@ pub const SETTINGS: &[Setting] = &[
         "Host name suffix that `coder config-ssh` writes.",
     ),
     setting(
+        "bin_dir",
+        "--bin-dir",
+        "MOORLINE_BIN_DIR",
+        Kind::Path,
+        "",
+        "Folder with the `coder` programs that `/bin`, `install.sh` and `enrol.sh` hand out. Default: none are",
+    ),
+    setting(
+        "enrol_ca",
+        "--enrol-ca",
+        "MOORLINE_ENROL_CA",
+        Kind::Path,
+        "",
+        "CA certificates (PEM) that enrolled machines must trust to reach the server; the scripts carry them.",
+    ),
+    setting(
         "requests_per_minute",
         "--requests-per-minute",
         "MOORLINE_REQUESTS_PER_MINUTE",

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::absent::Absent;
 use super::presence::Presence;
+use super::programs::Programs;
 use super::synthetic::Ids;
 use crate::config::Settings;
 use crate::model::Timestamp;
@@ -45,6 +46,8 @@ pub struct App {
     pub derp_map: Live,
     /// Live streams of people, by person and by what they are about.
     pub watchers: Places<Uuid>,
+    /// The programs that machines and people download.
+    pub programs: Programs,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
@@ -69,6 +72,7 @@ impl App {
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             watchers: Places::default(),
+            programs: Programs::new(settings.bin_dir.clone()),
             metrics: Metrics::new(),
             started_at: Timestamp::now(),
             settings,

@@ -20,21 +20,22 @@ use crate::store::{self, Store, Write};
 /// Longest name of a token, characters.
 const TOKEN_NAME_CHARS: usize = 128;
 
-/// Signs a person in. Unknown people cost the same work as known ones; success and failure are
-/// written to the audit log.
-pub fn sign_in(app: &App, email: &str, password: &str, ip: &str) -> Result<String, Error> {
-    let found = app.store.read(|conn| store::users::by_email(conn, email).map_err(Error::from))?;
+/// Signs a person in, who is named by e-mail address or, without an `@`, by user name. Unknown people cost the
+/// same work as known ones; success and failure are written to the audit log.
+pub fn sign_in(app: &App, name: &str, password: &str, ip: &str) -> Result<String, Error> {
+    let find = if name.contains('@') { store::users::by_email } else { store::users::by_username };
+    let found = app.store.read(|conn| find(conn, name).map_err(Error::from))?;
     let good = passwords::verify(password, found.as_ref().and_then(|user| user.password_hash.as_deref()));
     let user = match found {
         Some(user) if good && user.status == Status::Active => user,
         // Only who knows the password learns that the account exists.
         Some(_) if good => {
-            refused_sign_in(app, email, ip, "suspended")?;
+            refused_sign_in(app, name, ip, "suspended")?;
             return Err(user_error(Refused::Denied(Denial::Suspended)));
         }
         _ => {
-            refused_sign_in(app, email, ip, "unknown address or wrong password")?;
-            return Err(Error::new(Fault::Unauthenticated, "The e-mail address or the password is wrong."));
+            refused_sign_in(app, name, ip, "unknown name or wrong password")?;
+            return Err(Error::new(Fault::Unauthenticated, "The name, the e-mail address or the password is wrong."));
         }
     };
     let now = Timestamp::now();
@@ -55,8 +56,8 @@ pub fn sign_in(app: &App, email: &str, password: &str, ip: &str) -> Result<Strin
     Ok(token.to_string())
 }
 
-fn refused_sign_in(app: &App, email: &str, ip: &str, why: &str) -> Result<(), Error> {
-    let shown: String = email.chars().take(320).collect();
+fn refused_sign_in(app: &App, name: &str, ip: &str, why: &str) -> Result<(), Error> {
+    let shown: String = name.chars().take(320).collect();
     let entry = Entry {
         actor: Actor::Anonymous(shown.clone()),
         action: "user.login",

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub tailnet_peers: Family<[(&'static str, &'static str); 1], Gauge>,
     /// Tunnels that the coordinator knows at present.
     pub tailnet_tunnels: Gauge,
+    /// Files being sent.
+    pub downloads: Gauge,
     /// Public connections open, as the edge last said.
     pub connections: Gauge,
     /// Public connections accepted since the start, as the edge last said.
@@ -70,6 +72,8 @@ impl Metrics {
         registry.register("tailnet_peers", "Peers that the coordinator knows", tailnet_peers.clone());
         let tailnet_tunnels = Gauge::default();
         registry.register("tailnet_tunnels", "Tunnels that the coordinator knows", tailnet_tunnels.clone());
+        let downloads = Gauge::default();
+        registry.register("downloads", "Files being sent", downloads.clone());
         let connections = Gauge::default();
         registry.register("connections", "Public connections open", connections.clone());
         let connections_accepted = Gauge::default();
@@ -92,6 +96,7 @@ impl Metrics {
             watchers,
             tailnet_peers,
             tailnet_tunnels,
+            downloads,
             connections,
             connections_accepted,
             refused,

@@ -1,5 +1,8 @@
 //! Who calls: the only place that turns a request into a [`UserAuth`] or an [`AgentAuth`].
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::rand::{SecureRandom, SystemRandom};
 use rusqlite::Connection;
 use subtle::ConstantTimeEq;
 use uuid::Uuid;
@@ -81,6 +84,25 @@ pub(super) fn token<'c>(call: &'c Call<'_>) -> &'c str {
 fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case("bearer ").then(|| token.trim())
+}
+
+/// The value of the cookie [`CSRF_COOKIE`]: the one that the browser has sent, else a new one, which
+/// goes out with the answer. Empty if the system gives no randomness.
+pub(super) fn csrf_token<'c>(call: &'c Call<'_>) -> &'c str {
+    call.cookie(CSRF_COOKIE).unwrap_or_else(|| {
+        call.csrf.get_or_init(|| {
+            let mut random = [0_u8; 32];
+            let filled = SystemRandom::new().fill(&mut random);
+            filled.map_or_else(|_| String::new(), |()| STANDARD.encode(random))
+        })
+    })
+}
+
+/// The value of `Set-Cookie` that signs a browser in; an empty token signs it out.
+pub(super) fn session_cookie(call: &Call<'_>, token: &str) -> String {
+    let secure = if call.secure { "; Secure" } else { "" };
+    let age = if token.is_empty() { "; Max-Age=0" } else { "" };
+    format!("{SESSION_TOKEN}={token}; Path=/{age}; HttpOnly; SameSite=Lax{secure}")
 }
 
 /// The signed-in person.

@@ -8,6 +8,7 @@ mod agents_me;
 mod audit;
 mod auth;
 mod authcheck;
+mod bin;
 mod builds;
 mod debug;
 mod deployment;
@@ -21,6 +22,7 @@ mod operator;
 mod organizations;
 mod paging;
 mod preferences;
+mod pages;
 mod reply;
 mod request;
 mod routes;
@@ -49,6 +51,7 @@ pub use workers::Rest;
 use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
+use crate::ops::places::Places;
 use crate::streams::Arrivals;
 
 /// Starts answering what the edge sends to `listener`. `secret` proves that it is the edge.
@@ -70,6 +73,11 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
+    /// Files being sent.
+    /// Files being sent, by address.
+    downloads: Places<String>,
+    /// Files being sent, in all.
+    all_downloads: Places<()>,
 }
 
 impl Service {
@@ -77,6 +85,8 @@ impl Service {
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            downloads: Places::default(),
+            all_downloads: Places::default(),
             table: Table::new(),
             app,
             arrivals,
@@ -115,6 +125,7 @@ fn answer_or_500(call: &mut Call<'_>) -> (Reply, Option<Rate>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(call, &mut rate)));
     let reply = match outcome {
         Ok(Ok(reply)) => reply,
+        Ok(Err(error)) if pages::are_wanted(call) => pages::error(&error, call),
         Ok(Err(error)) => Reply::error(&error, call),
         Err(_) => {
             // A stream that was left before the panic has nobody to take it.
@@ -166,7 +177,8 @@ fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
         return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
     }
     let exempt = service.app.settings.requests_per_minute == 0
-        || !call.path.starts_with("/api/v2")
+        // Pages and programs are cheap to look at; what a form does is not.
+        || (!call.path.starts_with("/api/v2") && call.method != "POST")
         // The admin socket has no address.
         || call.peer.is_empty()
         || limiter::is_loopback(&call.peer);

@@ -3,9 +3,6 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
 use super::limiter::Rate;
@@ -20,6 +17,8 @@ pub(super) struct Reply {
     pub content_type: Option<&'static str>,
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Vec<u8>,
+    /// Bytes of the whole body when `body` is not it: to HEAD, and before a stream.
+    pub length: Option<u64>,
 }
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -37,17 +36,17 @@ impl Reply {
     /// JSON that is written already.
     pub(super) fn json_body(status: u16, mut body: Vec<u8>) -> Reply {
         body.push(b'\n');
-        Reply { status, content_type: Some(JSON), headers: Vec::new(), body }
+        Reply { status, content_type: Some(JSON), headers: Vec::new(), body, length: None }
     }
 
     /// Plain text.
     pub(super) fn text(status: u16, text: impl Into<String>) -> Reply {
-        Reply { status, content_type: Some(TEXT), headers: Vec::new(), body: text.into().into_bytes() }
+        Reply { status, content_type: Some(TEXT), headers: Vec::new(), body: text.into().into_bytes(), length: None }
     }
 
     /// No body.
     pub(super) fn empty(status: u16) -> Reply {
-        Reply { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+        Reply { status, content_type: None, headers: Vec::new(), body: Vec::new(), length: None }
     }
 
     /// Adds a header line.
@@ -108,8 +107,9 @@ impl Reply {
         if let Some(content_type) = self.content_type {
             line(&mut out, "Content-Type", content_type);
         }
-        if self.status != 204 {
-            number(&mut out, "Content-Length", u64::try_from(self.body.len()).unwrap_or(0));
+        if !matches!(self.status, 204 | 304) {
+            let length = self.length.or_else(|| u64::try_from(self.body.len()).ok());
+            number(&mut out, "Content-Length", length.unwrap_or(0));
         }
         out.extend_from_slice(b"\r\n");
         if call.method != "HEAD" {
@@ -141,17 +141,16 @@ fn csrf_cookie(out: &mut Vec<u8>, call: &Call<'_>) {
     if call.cookie(super::auth::CSRF_COOKIE).is_some() {
         return;
     }
-    let mut random = [0_u8; 32];
-    if SystemRandom::new().fill(&mut random).is_err() {
+    let token = super::auth::csrf_token(call);
+    if token.is_empty() {
         return;
     }
     let secure = if call.secure { "; Secure" } else { "" };
     // A Vec takes every write.
     let _ = write!(
         out,
-        "Set-Cookie: {}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}\r\n",
+        "Set-Cookie: {}={token}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}\r\n",
         super::auth::CSRF_COOKIE,
-        STANDARD.encode(random)
     );
 }
 
@@ -177,6 +176,9 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
+        303 => "See Other",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -184,6 +186,7 @@ fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         409 => "Conflict",
         413 => "Content Too Large",
+        416 => "Range Not Satisfiable",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         500 => "Internal Server Error",

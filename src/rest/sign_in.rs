@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::{SESSION_TOKEN, is_foreign_origin};
+use super::auth::{is_foreign_origin, session_cookie};
 use super::json::{self, require};
+use super::pages::login;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::UserAuth;
@@ -12,7 +13,7 @@ use crate::domain::{Error, Fault, sessions, users};
 /// Whether a request tries a password, so that it counts as an attempt to sign in.
 pub(super) fn tries_a_password(call: &Call<'_>) -> bool {
     match call.method.as_str() {
-        "POST" => matches!(call.path.as_str(), "/api/v2/users/login" | "/api/v2/users/validate-password"),
+        "POST" => matches!(call.path.as_str(), "/api/v2/users/login" | "/api/v2/users/validate-password" | login::PATH),
         "PUT" => call.path.starts_with("/api/v2/users/") && call.path.trim_end_matches('/').ends_with("/password"),
         _ => false,
     }
@@ -114,15 +115,12 @@ pub(super) fn login(call: &Call<'_>) -> Result<Reply, Error> {
             .field("email", "It needs a name, an @ and a host."));
     }
     let token = sessions::sign_in(&call.service.app, &body.email, &body.password, &call.peer)?;
-    let secure = if call.secure { "; Secure" } else { "" };
-    let cookie = format!("{SESSION_TOKEN}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
-    Ok(Reply::json(201, &LoggedIn { session_token: &token })?.header("Set-Cookie", cookie))
+    Ok(Reply::json(201, &LoggedIn { session_token: &token })?.header("Set-Cookie", session_cookie(call, &token)))
 }
 
 /// `POST …/users/logout`: revokes the token that was used.
 pub(super) fn logout(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
     let by = auth.by(&call.peer);
     sessions::revoke(&call.service.app.store, &by, Some(auth.user.id), &auth.key().id, "user.logout")?;
-    Ok(Reply::message(200, "You are signed out.")?
-        .header("Set-Cookie", format!("{SESSION_TOKEN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")))
+    Ok(Reply::message(200, "You are signed out.")?.header("Set-Cookie", session_cookie(call, "")))
 }

@@ -13,10 +13,9 @@ use crate::streams;
 /// Newest minor of the agent API that is spoken.
 const AGENT_API_VERSION: &str = "2.6";
 
-/// What the command line says instead of its suggestion to download and run the vendor's script, when it is of
-/// another version and does not state it (v2.24.0 cli/root.go).
-const UPGRADE_MESSAGE: &str =
-    "This Moorline server speaks the API of Coder v2.24; install that version of the coder command line.";
+/// What a command line of another version tells its user.
+const UPGRADE: &str =
+    "This Moorline server speaks the API of Coder v2.24; install that version of the coder command line";
 
 /// `GET /api/v2`: health checks of proxies ask for it.
 pub(super) fn root(_: &Call<'_>) -> Result<Reply, Error> {
@@ -32,13 +31,18 @@ struct BuildInfo<'a> {
     workspace_proxy: bool,
     agent_api_version: &'static str,
     provisioner_api_version: &'static str,
-    upgrade_message: &'static str,
+    upgrade_message: &'a str,
     deployment_id: Uuid,
 }
 
 /// `GET /api/v2/buildinfo`.
 pub(super) fn build_info(call: &Call<'_>) -> Result<Reply, Error> {
     let app = &call.service.app;
+    // Without one the CLI suggests to download and run the vendor's script (v2.24.0 cli/root.go).
+    let upgrade = match app.programs.are_offered() {
+        true => format!("{UPGRADE}: curl -fsSL {}/install.sh | sh", app.access_url),
+        false => format!("{UPGRADE}."),
+    };
     Reply::json(
         200,
         &BuildInfo {
@@ -49,7 +53,7 @@ pub(super) fn build_info(call: &Call<'_>) -> Result<Reply, Error> {
             workspace_proxy: false,
             agent_api_version: AGENT_API_VERSION,
             provisioner_api_version: "",
-            upgrade_message: UPGRADE_MESSAGE,
+            upgrade_message: &upgrade,
             deployment_id: app.deployment_id,
         },
     )

@@ -1,4 +1,4 @@
-//! Handing a connection over: WebSocket handshakes and event streams.
+//! Handing a connection over: WebSocket handshakes, event streams, streams that write their own head.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -61,6 +61,13 @@ pub(super) fn events(call: &Call<'_>, stream: Box<dyn Stream>) -> Reply {
         .header("X-Accel-Buffering", "no");
     reply.content_type = Some("text/event-stream");
     reply
+}
+
+/// Answers with a stream that writes the whole answer, its head included. It must do for HTTP/1.0, or
+/// have refused it. Clients do not see what is given here, but the status should be theirs.
+pub(super) fn raw(call: &Call<'_>, status: u16, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::Raw(stream));
+    Reply::empty(status).header(TAKEOVER, "raw")
 }
 
 fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {

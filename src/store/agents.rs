@@ -316,7 +316,7 @@ pub fn disconnected(conn: &Connection, id: AgentId, last_seen: Timestamp, at: Ti
 
 /// The last sign of life on a connection that had not ended when the server stopped.
 pub fn alive_until(conn: &Connection, id: AgentId, last_seen: Timestamp) -> rusqlite::Result<()> {
-    conn.prepare_cached("UPDATE agents SET last_connected_at = max(last_connected_at, ?1), updated_at = max(updated_at, ?1) WHERE id = ?2")?
+    conn.prepare_cached("UPDATE agents SET last_connected_at = max(ifnull(last_connected_at, ?1), ?1), updated_at = max(updated_at, ?1) WHERE id = ?2")?
         .execute((last_seen, id))?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 pub mod derp_map;
 pub mod echo;
 pub mod ended;
+pub mod file;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;

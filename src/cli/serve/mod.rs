@@ -10,7 +10,7 @@ use super::args::Serve;
 use super::context::Context;
 use super::{Failure, Said, logging, print};
 use crate::config::{Settings, table::SETTINGS};
-use crate::domain::first_user;
+use crate::domain::{enrolment, first_user};
 use crate::edge::tls::Tls;
 
 pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, Failure> {
@@ -67,8 +67,15 @@ fn check(context: &Context) -> Result<Said, Failure> {
     Ok(Said { text: format!("{text}\nThe configuration is good."), value: Value::Object(value) })
 }
 
-/// A mistyped name must not become a new file in a place that was never meant.
+/// A mistyped name must not become a new file in a place that was never meant, nor be found out by the
+/// first machine that asks.
 fn check_folder(settings: &Settings) -> Result<(), Failure> {
+    if let Some(folder) = settings.bin_dir.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Failure::from(format!("bin_dir: there is no folder {}", folder.display())));
+    }
+    if let Some(file) = &settings.enrol_ca {
+        enrolment::certificates(file)?;
+    }
     let folder = settings.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder {
         Some(folder) if !folder.is_dir() => {
