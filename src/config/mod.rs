@@ -46,6 +46,8 @@ pub struct Settings {
     pub troubleshooting_url: String,
     /// Makes agents and clients use WebSockets only to reach the relay.
     pub derp_force_websockets: bool,
+    /// What each relay connection may send in a second; 0: any amount.
+    pub derp_bytes_per_second: u64,
     /// Makes agents and clients use the relay only.
     pub disable_direct_connections: bool,
     /// `hostname_suffix` for `coder config-ssh`.

@@ -75,6 +75,7 @@ impl Reader<'_> {
             stats_interval: self.stats_interval(),
             troubleshooting_url: self.take("troubleshooting_url", web_url).unwrap_or_default(),
             derp_force_websockets: self.flag("derp_force_websockets"),
+            derp_bytes_per_second: u64::try_from(self.number("derp_bytes_per_second")).unwrap_or(0),
             disable_direct_connections: self.flag("disable_direct_connections"),
             hostname_suffix: self.take("hostname_suffix", suffix).unwrap_or_default(),
             requests_per_minute: u32::try_from(self.number("requests_per_minute")).unwrap_or(u32::MAX),

@@ -10,6 +10,7 @@ use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
 use crate::store::Store;
+use crate::tailnet::derp::{STRANGERS_PER_ADDRESS, Switch};
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::nodes::Nodes;
@@ -32,6 +33,8 @@ pub struct App {
     pub nodes: Nodes,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// The relay.
+    pub relay: Switch,
     /// The relay map as it is now.
     pub derp_map: Live,
     /// The `rpc-N` pool.
@@ -46,13 +49,15 @@ pub type Shared = Arc<App>;
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
+        let (keys, metrics) = (Keys::default(), Metrics::new());
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             nodes: Nodes::default(),
-            keys: Keys::default(),
+            relay: Switch::new(keys.clone(), metrics.relay.clone(), STRANGERS_PER_ADDRESS),
+            keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
-            metrics: Metrics::new(),
+            metrics,
             settings,
             access_url,
             store,

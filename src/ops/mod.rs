@@ -4,3 +4,5 @@ pub mod hub;
 pub mod jobs;
 pub mod mail;
 pub mod metrics;
+pub mod places;
+pub mod spare;

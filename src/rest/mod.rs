@@ -6,6 +6,7 @@
 mod agent_view;
 mod agents_me;
 mod auth;
+mod derp;
 mod dto;
 mod identity;
 mod json;

@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::auth::{Target, Visible};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
-use super::{agent_view, agents_me, identity, keys, operator, site, users};
+use super::{agent_view, agents_me, derp, identity, keys, operator, site, users};
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
 
@@ -85,7 +85,9 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/{agent}/startup-logs",         LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata",       LEAF, View(agent_view::watch_metadata)),
     ("GET",    "/api/v2/workspaceagents/{agent}/watch-metadata-ws",    LEAF, View(agent_view::watch_metadata_ws)),
-    ("GET",    "/derp/latency-check",                                  LEAF, Open(site::derp_latency_check)),
+    ("GET",    "/derp",                                                ROOT, Open(derp::relay)),
+    ("GET",    "/derp/latency-check",                                  LEAF, Open(derp::latency_check)),
+    ("GET",    "/derp/probe",                                          LEAF, Open(derp::probe)),
     ("GET",    "/healthz",                                             LEAF, Open(site::healthz)),
     ("GET",    "/latency-check",                                       LEAF, Open(site::latency_check)),
     ("GET",    "/metrics",                                             LEAF, Operator(operator::metrics)),

@@ -69,8 +69,3 @@ pub(super) fn latency_check(_: &Call<'_>) -> Result<Reply, Error> {
         .header("Access-Control-Allow-Methods", "*")
         .header("Timing-Allow-Origin", "*"))
 }
-
-/// `GET /derp/latency-check`: agents and clients time it to choose a region.
-pub(super) fn derp_latency_check(_: &Call<'_>) -> Result<Reply, Error> {
-    Ok(Reply::empty(200))
-}

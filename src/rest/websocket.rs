@@ -13,6 +13,32 @@ const TAKEOVER: &str = "X-Moorline-Takeover";
 /// accept.go, refusing in plain text, and leaves the stream for the edge. Every check of the
 /// application itself comes before this.
 pub(super) fn upgrade(call: &Call<'_>, stream: impl FnOnce() -> Box<dyn Stream>) -> Reply {
+    if let Err(reply) = same_origin(call) {
+        return match handshake(call) {
+            Ok(_) => reply,
+            Err(earlier) => earlier,
+        };
+    }
+    accept(call, stream)
+}
+
+/// As [`upgrade`], for pages of any origin, and with a subprotocol that the client has offered.
+pub(super) fn upgrade_any_origin(
+    call: &Call<'_>,
+    subprotocol: &'static str,
+    stream: impl FnOnce() -> Box<dyn Stream>,
+) -> Reply {
+    let reply = accept(call, stream);
+    if reply.status == 200 { reply.header("Sec-WebSocket-Protocol", subprotocol) } else { reply }
+}
+
+/// Hands the connection over to a stream that answers the request itself.
+pub(super) fn raw(call: &Call<'_>, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::Raw(stream));
+    Reply::empty(200).header(TAKEOVER, "raw")
+}
+
+fn accept(call: &Call<'_>, stream: impl FnOnce() -> Box<dyn Stream>) -> Reply {
     let key = match handshake(call) {
         Ok(key) => key,
         Err(reply) => return reply,
@@ -55,12 +81,16 @@ fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Reply::text(400, "The Sec-WebSocket-Key is not 16 bytes in base64.\n"));
     }
+    Ok(key)
+}
+
+fn same_origin(call: &Call<'_>) -> Result<(), Reply> {
     if let Some(origin) = call.header("Origin")
         && !origin_host(origin).is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or("")))
     {
         return Err(Reply::text(403, "The Origin is not this server.\n"));
     }
-    Ok(key)
+    Ok(())
 }
 
 fn origin_host(origin: &str) -> Option<&str> {
