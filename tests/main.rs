@@ -10,6 +10,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod relay;
 mod rest;
 mod store;
 mod streams;

@@ -12,6 +12,8 @@ mod calls;
 mod connection;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
+#[path = "streams/derp.rs"]
+mod derp;
 #[path = "streams/logs.rs"]
 mod logs;
 #[path = "streams/subagents.rs"]

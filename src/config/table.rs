@@ -190,6 +190,14 @@ pub const SETTINGS: &[Setting] = &[
         "Bytes that each relay connection may send in a second, 0: any; what is over it is dropped.",
     ),
     setting(
+        "stun_addresses",
+        "--stun-addresses",
+        "MOORLINE_STUN_ADDRESSES",
+        Kind::List,
+        "",
+        "STUN servers, as host:port, that agents and clients ask for their public address. Default: none",
+    ),
+    setting(
         "disable_direct_connections",
         "--disable-direct-connections",
         "MOORLINE_DISABLE_DIRECT_CONNECTIONS",

@@ -25,11 +25,12 @@ use crate::wire::derp::{self, Gone, Pieces, Sink, TooLong, kind};
 
 /// Time for a client's greeting (derp/derp_server.go accept).
 const GREETING_WITHIN: Duration = Duration::from_secs(10);
-/// Time between two signs of life; a client hangs up after 120 s without any (derp/derp_server.go).
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+/// Time between two signs of life. A client hangs up after 120 s without any, and the real server sends one a
+/// minute (derp/derp_server.go); proxies cut idle sockets after as little as 30 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
 /// Up to this much is added, so that connections of the same moment do not stay in step, milliseconds.
-const JITTER_MILLIS: u64 = 5_000;
-/// A connection from which nothing was heard for this long is gone: its client has been pinged twice.
+const JITTER_MILLIS: u64 = 3_000;
+/// A connection from which nothing was heard for this long is gone: its client was pinged six times.
 const SILENT: Duration = Duration::from_secs(180);
 /// Time between two looks at whether the key is still known.
 const LOOK: Duration = Duration::from_secs(10);

@@ -5,23 +5,21 @@
 //! knows the clients' keys without a coordinator.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use moorline::edge;
 use moorline::ops::jobs::Jobs;
 use moorline::ops::mail::{Address, ConnId, Mail, Mailbox};
-use moorline::rest;
+use moorline::streams::Out;
 use moorline::streams::derp::By;
-use moorline::streams::{Arrivals, Out};
 use moorline::wire::derp::{self, Greeting};
 use uuid::Uuid;
 
 use crate::harness::app;
 use crate::harness::derp::{Client, Way, key, masked};
+use crate::harness::front::Front;
 use crate::{counting, process};
 
 /// Keys that the server knows.
@@ -38,39 +36,12 @@ pub const SERVER: &str = "relay-server";
 
 /// Serves until its standard input ends.
 pub fn serve() {
-    let folder = tempfile::tempdir().unwrap();
-    let (jobs, _workers) = Jobs::start("rpc", 2, 64).unwrap();
-    let settings = app::settings(folder.path(), &[]);
-    let loops = settings.loops;
-    let app = Arc::new(app::app(settings, "http://127.0.0.1:1", jobs));
+    let front = Front::start(&[], None);
     for number in 0..KEYS {
-        app.keys.announce(Uuid::from_u128(u128::from(number) + 1), key(number).public());
+        front.app.keys.announce(Uuid::from_u128(u128::from(number) + 1), key(number).public());
     }
-    let private = folder.path().join("workers.sock");
-    let arrivals = Arrivals::default();
-    let secret = "5ec2e7".to_owned();
-    let listener = std::os::unix::net::UnixListener::bind(&private).unwrap();
-    let rest = rest::start(Arc::clone(&app), arrivals.clone(), listener, secret.clone(), 4).unwrap();
-    let public = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = public.local_addr().unwrap();
-    let edge = edge::start(edge::Config {
-        listeners: vec![public],
-        admin: None,
-        tls: None,
-        upstream: private,
-        secret,
-        trusted_proxies: Vec::new(),
-        loops,
-        upstream_connections: 8,
-        arrivals,
-        version_header: "bench".into(),
-        limits: edge::Limits::default(),
-    })
-    .unwrap();
-    println!("{address}");
+    println!("{}", front.address);
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
-    edge.shutdown(Duration::ZERO);
-    rest.stop();
 }
 
 struct Server {
@@ -132,8 +103,8 @@ fn flood(server: &Server, way: Way, size: usize, pairs: u32) {
     for pair in 0..pairs {
         let (from, to) = (key(2 * pair), key(2 * pair + 1));
         let destination = to.public();
-        let mut receiver = Client::connect(&server.address, way, &to);
-        let mut sender = Client::connect(&server.address, way, &from);
+        let mut receiver = Client::connect(&server.address, way, to);
+        let mut sender = Client::connect(&server.address, way, from);
         let window = Arc::new(Window::default());
         windows.push(Arc::clone(&window));
         let shared = Arc::clone(&window);
@@ -241,8 +212,8 @@ impl Counter {
 
 fn round_trips(server: &Server, way: Way) {
     let (one, other) = (key(100), key(101));
-    let mut here = Client::connect(&server.address, way, &one);
-    let mut there = Client::connect(&server.address, way, &other);
+    let mut here = Client::connect(&server.address, way, one);
+    let mut there = Client::connect(&server.address, way, other);
     let back = there.encode(&{
         let mut frame = Vec::new();
         derp::send_packet(&one.public(), &[2; 128], &mut frame);
@@ -277,7 +248,7 @@ fn round_trips(server: &Server, way: Way) {
 fn idle(server: &Server) {
     let before = process::pss_kib(server.child.id());
     let clients: Vec<Client> =
-        (0..IDLE).map(|number| Client::connect(&server.address, Way::Upgrade, &key(1_000 + number))).collect();
+        (0..IDLE).map(|number| Client::connect(&server.address, Way::Upgrade, key(1_000 + number))).collect();
     std::thread::sleep(Duration::from_secs(2));
     let after = process::pss_kib(server.child.id());
     println!("relay idle: {:.1} KiB a connection", (after as f64 - before as f64) / f64::from(IDLE));
@@ -306,7 +277,7 @@ fn allocations(websocket: bool) {
         let mut stream = moorline::streams::derp::connection(app.relay.clone(), by, place, 0);
         stream.open(now, Address { mailbox: mailbox.clone(), conn: ConnId { slot, generation: 0 } }, &mut out);
         let mut hello = Vec::new();
-        Greeting::client_info(&own, &app.relay.secret().public(), [1; 24], b"{}", &mut hello);
+        Greeting::client_info(own, &app.relay.secret().public(), [1; 24], b"{}", &mut hello);
         stream.receive(now, &encoder(&hello), &mut out);
         out.bytes.clear();
         stream
@@ -314,7 +285,7 @@ fn allocations(websocket: bool) {
     let mut from = open(1, 0);
     let mut to = open(2, 1);
     let mut frame = Vec::new();
-    derp::send_packet(&key(2).public(), &[5; 1_200], &mut frame);
+    derp::send_packet(key(2).public(), &[5; 1_200], &mut frame);
     let packet = encoder(&frame);
     // Reads end in the middle of packets.
     let reads: Vec<u8> = packet.repeat(60);

@@ -1,7 +1,9 @@
 //! A client of the relay over a blocking socket.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use moorline::model::NodeKey;
@@ -10,11 +12,16 @@ use zeroize::Zeroizing;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The key pair with this number.
-pub fn key(number: u32) -> SecretKey {
-    let mut bytes = [7; 32];
-    bytes[..4].copy_from_slice(&number.to_le_bytes());
-    SecretKey::new(&Zeroizing::new(bytes))
+/// The key pair with this number. Each is made once, since that takes milliseconds without optimisation.
+pub fn key(number: u32) -> &'static SecretKey {
+    static KEYS: Mutex<BTreeMap<u32, &SecretKey>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    keys.entry(number).or_insert_with(|| {
+        let mut bytes = [7; 32];
+        // Not the first byte: some of its bits do not count.
+        bytes[4..8].copy_from_slice(&number.to_le_bytes());
+        Box::leak(Box::new(SecretKey::new(&Zeroizing::new(bytes))))
+    })
 }
 
 /// How a client asks for the relay.

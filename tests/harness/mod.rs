@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod derp;
+pub mod front;
 pub mod http;
 
 use std::fs::File;
