@@ -10,10 +10,10 @@
 //! | `cli` | the verbs; `serve` puts the parts together | anything |
 //! | `edge` | owns every public socket: TLS, request heads, limits, time-outs; relays plain requests to tiny_http, drives streams | nothing, ever |
 //! | `rest` | one route table; a handler per route, on `http-N` threads | the store |
-//! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map | nothing, ever |
+//! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map, relay connections | nothing, ever |
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
-//! | `tailnet` | the relay map, and the nodes that agents announce | nothing |
+//! | `tailnet` | the relay map, the relay's switch, and the nodes that agents announce | nothing |
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!
 //! Leaves, usable from anywhere: `wire` (codecs without I/O: HTTP framing, WebSocket, yamux, DRPC,

@@ -77,7 +77,7 @@ fn packets_pass_whichever_way_and_loop_peers_come_in_by() {
     for from in 0..9_u32 {
         for to in 0..9_u32 {
             let packet = vec![from as u8; 1_000 * (to as usize + 1)];
-            clients[from as usize].packet(key(to).public(), &packet);
+            clients[from as usize].packet(&key(to).public(), &packet);
             assert_eq!(clients[to as usize].received(), (key(from).public(), packet));
         }
     }
@@ -116,7 +116,7 @@ fn nothing_is_lost_with_many_packets_under_way() {
                 let (mut sent, mut received) = (0_u32, 0_u32);
                 while received < 5_000 {
                     while sent < 5_000 && sent - received < 64 {
-                        sender.packet(key(to).public(), &[&sent.to_be_bytes()[..], &[0; 500]].concat());
+                        sender.packet(&key(to).public(), &[&sent.to_be_bytes()[..], &[0; 500]].concat());
                         sent += 1;
                     }
                     let (_, packet) = receiver.received();
@@ -139,9 +139,9 @@ fn a_peer_that_does_not_read_holds_nobody_up() {
     let mut other = Client::connect(&front.address, Way::Upgrade, key(2));
     let mut sender = Client::connect(&front.address, Way::Upgrade, key(0));
     for _ in 0..20_000 {
-        sender.packet(key(1).public(), &[1; 1_200]);
+        sender.packet(&key(1).public(), &[1; 1_200]);
     }
-    sender.packet(key(2).public(), b"through");
+    sender.packet(&key(2).public(), b"through");
     assert_eq!(other.received().1, b"through");
     assert!(front.app.metrics.relay.count_dropped(Cause::Full) > 0);
     drop(slow);
@@ -164,11 +164,11 @@ fn a_leaver_is_told_of_at_once() {
     know(&front, 0..2);
     let mut one = Client::connect(&front.address, Way::Upgrade, key(0));
     let mut two = Client::connect(&front.address, Way::WebSocket, key(1));
-    two.packet(key(0).public(), b"x");
+    two.packet(&key(0).public(), b"x");
     one.received();
     drop(two);
     let begun = Instant::now();
-    assert_eq!(one.frame(), (kind::PEER_GONE, [key(1).public().0[..], &[0]].concat()));
+    assert_eq!(one.frame(), (kind::PEER_GONE, [&key(1).public().0[..], &[0]].concat()));
     assert!(begun.elapsed() < Duration::from_secs(5));
 }
 
@@ -187,7 +187,7 @@ fn hostile_bytes_end_their_own_connection_only() {
     assert!(
         front.app.metrics.relay.count_ended(End::Greeting) + front.app.metrics.relay.count_ended(End::Protocol) >= 30
     );
-    good.packet(key(0).public(), b"still here");
+    good.packet(&key(0).public(), b"still here");
     assert_eq!(good.received().1, b"still here");
 }
 
@@ -195,7 +195,7 @@ fn hostile_bytes_end_their_own_connection_only() {
 fn too_many_strangers_of_an_address_are_sent_away_with_a_503() {
     let front = Front::start(&[("trusted_proxies", "127.0.0.1")], None);
     let crowd: Vec<_> = std::iter::from_fn(|| front.app.relay.admit("203.0.113.9".parse().unwrap())).collect();
-    assert_eq!(crowd.len(), moorline::tailnet::derp::STRANGERS_PER_ADDRESS);
+    assert_eq!(crowd.len(), moorline::config::limits::RELAY_STRANGERS);
     let request = Way::Upgrade.request().replace("Host", "X-Forwarded-For: 203.0.113.9\r\nHost");
     let refused = ask(&front.address, &request);
     assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
@@ -245,7 +245,7 @@ fn the_relay_works_inside_tls() {
     moorline::wire::derp::Greeting::client_info(key(0), &relay, [1; 24], b"{}", &mut bytes);
     let packet = vec![7; 60_000];
     for _ in 0..20 {
-        moorline::wire::derp::send_packet(key(0).public(), &packet, &mut bytes);
+        moorline::wire::derp::send_packet(&key(0).public(), &packet, &mut bytes);
     }
     tls.write_all(&bytes).unwrap();
     let mut greetings = [0; 45 + 58];

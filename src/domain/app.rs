@@ -5,12 +5,12 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::presence::Presence;
-use crate::config::Settings;
+use crate::config::{Settings, limits};
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
 use crate::store::Store;
-use crate::tailnet::derp::{STRANGERS_PER_ADDRESS, Switch};
+use crate::tailnet::derp::Switch;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::nodes::Nodes;
@@ -54,7 +54,7 @@ impl App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             nodes: Nodes::default(),
-            relay: Switch::new(keys.clone(), metrics.relay.clone(), STRANGERS_PER_ADDRESS),
+            relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             metrics,

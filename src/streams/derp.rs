@@ -6,22 +6,23 @@
 //! ```
 
 mod carrier;
+mod frames;
+mod rate;
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ring::rand::{SecureRandom, SystemRandom};
-
 use self::carrier::{Carrier, Ended};
+use self::frames::{Fault, Frames};
+use self::rate::Rate;
 use super::socket::RESTART;
 use super::{Out, Stream};
-use crate::model::NodeKey;
+use crate::config::limits::RELAY_STRANGER_STAY;
 use crate::ops::mail::{Address, Mail};
-use crate::ops::metrics::relay::{Drop as Cause, End};
+use crate::ops::metrics::relay::End;
 use crate::ops::places::Place;
-use crate::ops::spare::Spare;
-use crate::tailnet::derp::{PortId, STRANGER_STAY, Sent, Switch, Turn};
-use crate::wire::derp::{self, Gone, Pieces, Sink, TooLong, kind};
+use crate::tailnet::derp::{PortId, Switch, Turn};
+use crate::wire::derp::{self, Pieces, kind};
 
 /// Time for a client's greeting (derp/derp_server.go accept).
 const GREETING_WITHIN: Duration = Duration::from_secs(10);
@@ -34,8 +35,6 @@ const JITTER_MILLIS: u64 = 3_000;
 const SILENT: Duration = Duration::from_secs(180);
 /// Time between two looks at whether the key is still known.
 const LOOK: Duration = Duration::from_secs(10);
-/// Pings answered of one read; a client has one under way.
-const PONGS: u32 = 4;
 /// Bytes that the client has not taken at which it is not read from: what it sends makes answers.
 const HIGH_WATER: usize = 256 * 1024;
 
@@ -63,8 +62,9 @@ pub fn connection(relay: Switch, by: By, place: Place<IpAddr>, bytes_per_second:
             port: None,
             place: Some(place),
             stranger_since: Some(now),
-            rate: Rate { bytes_per_second, left: bytes_per_second, at: now },
+            rate: Rate::new(bytes_per_second, now),
             keep_alive: now + KEEP_ALIVE,
+            ended: false,
         },
         heard: now,
         opened: now,
@@ -97,144 +97,8 @@ struct Peer {
     stranger_since: Option<Instant>,
     rate: Rate,
     keep_alive: Instant,
-}
-
-/// What a client may send.
-struct Rate {
-    bytes_per_second: u64,
-    left: u64,
-    at: Instant,
-}
-
-impl Rate {
-    /// Whether so many more bytes are within the rate: a second's worth may come at once, and one packet always.
-    fn allows(&mut self, bytes: usize, now: Instant) -> bool {
-        if self.bytes_per_second == 0 {
-            return true;
-        }
-        let passed = u64::try_from(now.saturating_duration_since(self.at).as_micros()).unwrap_or(u64::MAX);
-        let more = u128::from(passed) * u128::from(self.bytes_per_second) / 1_000_000;
-        if more > 0 {
-            let most = self.burst();
-            self.left = u64::try_from(more).unwrap_or(most).saturating_add(self.left).min(most);
-            self.at = now;
-        }
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let allows = self.left >= bytes;
-        if allows {
-            self.left -= bytes;
-        }
-        allows
-    }
-
-    fn burst(&self) -> u64 {
-        if self.bytes_per_second == 0 {
-            return 0;
-        }
-        self.bytes_per_second.max(u64::try_from(derp::PACKET_BYTES).unwrap_or(u64::MAX))
-    }
-}
-
-/// Why a connection is ended in the middle of its bytes.
-enum Fault {
-    Greeting(String),
-    Protocol(String),
-}
-
-impl From<TooLong> for Fault {
-    fn from(TooLong { kind, length }: TooLong) -> Fault {
-        let text = format!("A frame of kind {kind:#04x} claims {length} bytes.");
-        if kind == kind::CLIENT_INFO { Fault::Greeting(text) } else { Fault::Protocol(text) }
-    }
-}
-
-/// One read's frames on their way to the switch.
-struct Frames<'a, 't> {
-    peer: &'a mut Peer,
-    turn: &'a mut Turn<'t>,
-    control: &'a mut Vec<u8>,
-    now: Instant,
-    pongs: u32,
-}
-
-impl Sink for Frames<'_, '_> {
-    type Fault = Fault;
-
-    fn spare(&mut self) -> &mut Spare {
-        self.turn.spare()
-    }
-
-    fn most(&self, kind: u8) -> Option<usize> {
-        match kind {
-            kind::CLIENT_INFO => Some(derp::CLIENT_INFO_BYTES),
-            // Whatever it is, it is no greeting.
-            _ if self.peer.port.is_none() => Some(0),
-            kind::SEND_PACKET => Some(derp::KEY_BYTES + derp::PACKET_BYTES),
-            kind::PING => Some(derp::PING_BYTES),
-            kind::NOTE_PREFERRED => Some(1),
-            kind::WATCH_CONNS | kind::CLOSE_PEER | kind::FORWARD_PACKET => Some(0),
-            _ => None,
-        }
-    }
-
-    fn frame(&mut self, kind: u8, payload: &[u8]) -> Result<(), Fault> {
-        let Some(port) = self.peer.port else { return self.greet(kind, payload) };
-        match kind {
-            kind::SEND_PACKET => {
-                let Some((to, packet)) = payload.split_first_chunk::<{ derp::KEY_BYTES }>() else {
-                    return Err(Fault::Protocol("A packet has no destination.".into()));
-                };
-                let to = NodeKey(*to);
-                if !self.peer.rate.allows(packet.len(), self.now) {
-                    self.turn.dropped(Cause::Rate);
-                } else if self.turn.send(port, &to, packet, self.now) == Sent::NotHere {
-                    derp::peer_gone(&to, Gone::NotHere, self.control);
-                }
-                Ok(())
-            }
-            kind::PING => {
-                let Some(data) = payload.first_chunk::<{ derp::PONG_BYTES }>() else {
-                    return Err(Fault::Protocol("A ping has fewer than eight bytes.".into()));
-                };
-                if self.pongs < PONGS {
-                    self.pongs += 1;
-                    derp::frame(kind::PONG, data, self.control);
-                }
-                Ok(())
-            }
-            kind::NOTE_PREFERRED => {
-                let [home] = payload else {
-                    return Err(Fault::Protocol("A note about the home region is not one byte.".into()));
-                };
-                self.turn.prefer(port, *home != 0);
-                Ok(())
-            }
-            kind::CLIENT_INFO => Err(Fault::Protocol("A second greeting came.".into())),
-            _ => Err(Fault::Protocol("Meshes of relays are not served here.".into())),
-        }
-    }
-}
-
-impl Frames<'_, '_> {
-    /// The first frame says who the client is, and proves it.
-    fn greet(&mut self, kind: u8, payload: &[u8]) -> Result<(), Fault> {
-        if kind != kind::CLIENT_INFO {
-            return Err(Fault::Greeting(format!("The first frame is of kind {kind:#04x}, which is no greeting.")));
-        }
-        let peer = &mut *self.peer;
-        let client = peer.relay.secret().open(payload).map_err(|error| Fault::Greeting(error.to_string()))?;
-        let mut nonce = [0; 24];
-        let random = SystemRandom::new().fill(&mut nonce);
-        let (Ok(()), Some(address)) = (random, peer.address.clone()) else {
-            return Err(Fault::Greeting("The greeting cannot be answered.".into()));
-        };
-        let rate = &peer.rate;
-        client.greeting.server_info(nonce, rate.bytes_per_second, rate.burst(), self.control);
-        let spread = nonce.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        peer.keep_alive = self.now + KEEP_ALIVE + Duration::from_millis(spread % JITTER_MILLIS);
-        peer.port = Some(self.turn.join(client.key, address, self.now));
-        Ok(())
-    }
+    /// It is being ended, and why was counted.
+    ended: bool,
 }
 
 impl Peer {
@@ -246,14 +110,16 @@ impl Peer {
         } else if self.stranger_since.is_none() {
             self.stranger_since = Some(now);
         }
-        self.stranger_since.is_none_or(|since| now.saturating_duration_since(since) < STRANGER_STAY)
+        self.stranger_since.is_none_or(|since| now.saturating_duration_since(since) < RELAY_STRANGER_STAY)
     }
 
     /// Ends the connection. What is unwritten goes with it: who it is for does not read, or has broken the rules.
-    fn end(&self, why: End, text: &str, out: &mut Out) {
-        self.relay.metrics().ended(why);
-        log::debug!("a relay connection is ended: {text}");
+    fn end(&mut self, why: End, text: &str, out: &mut Out) {
         out.abort = true;
+        if !std::mem::replace(&mut self.ended, true) {
+            self.relay.metrics().ended(why);
+            log::debug!("a relay connection is ended: {text}");
+        }
     }
 }
 
@@ -267,7 +133,7 @@ impl Connection {
         if let Some(port) = self.peer.port {
             turn.heard(port);
         }
-        let mut frames = Frames { peer: &mut self.peer, turn: &mut turn, control: &mut control, now, pongs: 0 };
+        let mut frames = Frames::new(&mut self.peer, &mut turn, &mut control, now);
         let result = self.carrier.receive(bytes, &mut self.pieces, &mut frames, &mut out.bytes);
         self.carrier.write(&control, out);
         turn.spare().give(control);
@@ -283,8 +149,10 @@ impl Connection {
                 self.peer.relay.metrics().ended(End::Protocol);
                 out.finish = true;
             }
-            Err(Ended::Fault(Fault::Greeting(text))) => self.peer.end(End::Greeting, &text, out),
-            Err(Ended::Fault(Fault::Protocol(text))) => self.peer.end(End::Protocol, &text, out),
+            Err(Ended::Fault(Fault(text))) => {
+                let why = if self.peer.port.is_none() { End::Greeting } else { End::Protocol };
+                self.peer.end(why, &text, out);
+            }
         }
     }
 
@@ -343,10 +211,13 @@ impl Stream for Connection {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        if self.peer.ended {
+            return None;
+        }
         if self.peer.port.is_none() {
             return Some(self.opened + GREETING_WITHIN);
         }
-        let stay = self.peer.stranger_since.map(|since| since + STRANGER_STAY);
+        let stay = self.peer.stranger_since.map(|since| since + RELAY_STRANGER_STAY);
         Some(stay.into_iter().fold(self.look.min(self.peer.keep_alive), Instant::min))
     }
 

@@ -30,16 +30,6 @@ use crate::ops::places::{Place, Places};
 use crate::ops::spare::Spare;
 use crate::wire::derp::SecretKey;
 
-/// How long a key may stay that the coordinator does not know. Peers announce themselves within
-/// seconds; after a restart of the server all have to do so again.
-pub const STRANGER_STAY: Duration = Duration::from_secs(30);
-/// Connections of one address whose keys are not known; about 4 KiB each. Everybody behind one
-/// address is unknown for a moment after a restart, so it is more than the largest fleet that is planned for.
-pub const STRANGERS_PER_ADDRESS: usize = 768;
-/// Bytes that wait for slow connections, all together; beyond it, packets for whoever has some waiting
-/// are dropped.
-const QUEUED_BYTES: usize = 256 * 1024 * 1024;
-
 /// The switch. Cloning gives another handle to the same one.
 #[derive(Clone)]
 pub struct Switch {

@@ -285,7 +285,7 @@ fn allocations(websocket: bool) {
     let mut from = open(1, 0);
     let mut to = open(2, 1);
     let mut frame = Vec::new();
-    derp::send_packet(key(2).public(), &[5; 1_200], &mut frame);
+    derp::send_packet(&key(2).public(), &[5; 1_200], &mut frame);
     let packet = encoder(&frame);
     // Reads end in the middle of packets.
     let reads: Vec<u8> = packet.repeat(60);

@@ -82,7 +82,7 @@ fn peer(number: u32) -> Uuid {
 
 fn packet(to: u32, packet: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
-    derp::send_packet(key(to).public(), packet, &mut frame);
+    derp::send_packet(&key(to).public(), packet, &mut frame);
     frame
 }
 
@@ -114,11 +114,11 @@ fn got(line: &mut Line) -> Vec<(u8, Vec<u8>)> {
 }
 
 fn received(from: u32, packet: &[u8]) -> (u8, Vec<u8>) {
-    (kind::RECV_PACKET, [key(from).public().0[..], packet].concat())
+    (kind::RECV_PACKET, [&key(from).public().0[..], packet].concat())
 }
 
 fn gone(whom: u32, reason: u8) -> (u8, Vec<u8>) {
-    (kind::PEER_GONE, [key(whom).public().0[..], &[reason]].concat())
+    (kind::PEER_GONE, [&key(whom).public().0[..], &[reason]].concat())
 }
 
 #[test]

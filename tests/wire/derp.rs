@@ -111,7 +111,10 @@ impl Sink for Seen {
     }
 }
 
-fn read(pieces: &[&[u8]]) -> (Result<(), TooLong>, Vec<(u8, Vec<u8>)>) {
+/// Verdict and frames.
+type Outcome = (Result<(), TooLong>, Vec<(u8, Vec<u8>)>);
+
+fn read(pieces: &[&[u8]]) -> Outcome {
     let (mut seen, mut reader) = (Seen::default(), Pieces::default());
     let result = pieces.iter().try_for_each(|piece| reader.receive(piece, &mut seen));
     (result, seen.frames.into_inner())

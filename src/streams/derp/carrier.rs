@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::{By, Frames};
+use super::By;
+use super::frames::{Fault, Frames};
 use crate::streams::Out;
 use crate::tailnet::derp::Turn;
 use crate::wire::derp::{self, Pieces, SecretKey, Sink};
-use crate::wire::websocket::ByteStream;
+use crate::wire::websocket::{self, ByteStream};
 
 pub(super) enum Carrier {
     Plain { fast_start: bool },
@@ -14,13 +15,13 @@ pub(super) enum Carrier {
 }
 
 /// Why no more is to be read.
-pub(super) enum Ended<F> {
+pub(super) enum Ended {
     /// The client has closed its WebSocket.
     Closed,
     /// The client broke the WebSocket protocol, and was told so.
-    WebSocket(crate::wire::websocket::Error),
+    WebSocket(websocket::Error),
     /// The client broke the relay's protocol.
-    Fault(F),
+    Fault(Fault),
 }
 
 impl Carrier {
@@ -59,7 +60,7 @@ impl Carrier {
         pieces: &mut Pieces,
         frames: &mut Frames<'_, '_>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Ended<super::Fault>> {
+    ) -> Result<(), Ended> {
         let socket = match self {
             Carrier::Plain { .. } => return pieces.receive(bytes, frames).map_err(Ended::Fault),
             Carrier::WebSocket(socket) => socket,

@@ -1,15 +1,10 @@
 //! Packets that wait for a connection: frames one behind the other in one buffer, the oldest dropped
 //! when there are too many.
 
+use crate::config::limits::{RELAY_QUEUE_BYTES, RELAY_QUEUE_PACKETS};
 use crate::model::NodeKey;
 use crate::ops::spare::Spare;
 use crate::wire::derp::{HEAD_BYTES, peek, recv_packet};
-
-/// Packets that wait for one connection, of either class: half a second of a 10 Mbit/s link.
-pub(super) const QUEUE_PACKETS: usize = 512;
-/// Bytes of them. A connection that does not read costs this for either class, and as much again in what
-/// its loop holds for the socket: 4 MiB at most.
-pub(super) const QUEUE_BYTES: usize = 1024 * 1024;
 
 /// One class of packets of one connection.
 #[derive(Default)]
@@ -29,8 +24,10 @@ impl Queue {
     /// Adds a packet; says how many older ones had to go for it.
     pub(super) fn push(&mut self, source: &NodeKey, packet: &[u8], spare: &mut Spare) -> u64 {
         let mut dropped = 0;
-        if self.packets >= QUEUE_PACKETS || self.bytes() + packet.len() > QUEUE_BYTES {
-            while self.packets > 0 && (self.packets >= QUEUE_PACKETS || self.bytes() + packet.len() > QUEUE_BYTES) {
+        if self.packets >= RELAY_QUEUE_PACKETS || self.bytes() + packet.len() > RELAY_QUEUE_BYTES {
+            while self.packets > 0
+                && (self.packets >= RELAY_QUEUE_PACKETS || self.bytes() + packet.len() > RELAY_QUEUE_BYTES)
+            {
                 self.drop_oldest();
                 dropped += 1;
             }
@@ -89,12 +86,12 @@ mod tests {
     fn drops_the_oldest_when_full() {
         let (mut queue, mut spare, mut out) = (Queue::default(), Spare::default(), Vec::new());
         let mut dropped = 0;
-        for number in 0..QUEUE_PACKETS + 3 {
+        for number in 0..RELAY_QUEUE_PACKETS + 3 {
             dropped += queue.push(&NodeKey([7; 32]), &number.to_be_bytes(), &mut spare);
         }
         assert_eq!(dropped, 3);
-        assert_eq!(queue.take(&mut out, &mut spare), QUEUE_PACKETS);
-        assert_eq!(out.len(), QUEUE_PACKETS * (HEAD_BYTES + 32 + 8));
+        assert_eq!(queue.take(&mut out, &mut spare), RELAY_QUEUE_PACKETS);
+        assert_eq!(out.len(), RELAY_QUEUE_PACKETS * (HEAD_BYTES + 32 + 8));
         assert_eq!(out[HEAD_BYTES + 32..][..8], 3_usize.to_be_bytes());
         assert_eq!((queue.take(&mut out, &mut spare), queue.bytes()), (0, 0));
     }
@@ -104,8 +101,8 @@ mod tests {
         let (mut queue, mut spare) = (Queue::default(), Spare::default());
         for _ in 0..100 {
             queue.push(&NodeKey([7; 32]), &[0; 65_536], &mut spare);
-            assert!(queue.bytes() <= QUEUE_BYTES + HEAD_BYTES + 32 + 65_536);
+            assert!(queue.bytes() <= RELAY_QUEUE_BYTES + HEAD_BYTES + 32 + 65_536);
         }
-        assert!(queue.frames.len() <= 2 * QUEUE_BYTES + 200_000);
+        assert!(queue.frames.len() <= 2 * RELAY_QUEUE_BYTES + 200_000);
     }
 }

@@ -4,7 +4,8 @@ use std::sync::MutexGuard;
 use std::time::Instant;
 
 use super::port::{Port, PortId};
-use super::{QUEUED_BYTES, Shared, Slot, Table};
+use super::{Shared, Slot, Table};
+use crate::config::limits::RELAY_MEMORY;
 use crate::model::NodeKey;
 use crate::ops::mail::{Address, ConnId, Mail};
 use crate::ops::metrics::relay::Drop as Cause;
@@ -173,7 +174,7 @@ impl Turn<'_> {
         }
         let queue = if is_disco(packet) { &mut port.disco } else { &mut port.data };
         let before = queue.bytes();
-        if *queued > QUEUED_BYTES && before > 0 {
+        if *queued > RELAY_MEMORY && before > 0 {
             return self.dropped(Cause::Full);
         }
         let oldest = queue.push(&key, packet, spare);
