@@ -2,6 +2,8 @@
 
 mod apply;
 mod config;
-mod rig;
+#[path = "cli/connections.rs"]
+mod connections;
+pub(crate) mod rig;
 mod serve;
 mod verbs;

@@ -3,6 +3,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 #![allow(missing_docs, unreachable_pub, reason = "nothing here is for others to use")]
 
+mod bin;
 mod cli;
 mod crash;
 mod edge;
@@ -11,6 +12,7 @@ mod harness;
 mod interop;
 mod layers;
 mod relay;
+mod pages;
 mod rest;
 mod store;
 mod streams;

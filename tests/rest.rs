@@ -1,5 +1,10 @@
 //! Plain requests, against a server in this process and without the edge.
 
+mod search;
+mod workspaces;
+mod people;
+mod rooms;
+
 use std::time::Duration;
 
 use moorline::config::limits;
@@ -28,7 +33,11 @@ struct House {
 
 impl House {
     fn new() -> House {
-        let rig = Rig::start();
+        House::changed(&[])
+    }
+
+    fn changed(settings: &[(&'static str, &str)]) -> House {
+        let rig = Rig::with(settings);
         let alice = rig.person("alice", false, Some("correct horse battery"), Some(ALICE));
         rig.person("bob", false, None, Some(BOB));
         rig.person("root", true, None, Some(ROOT));
@@ -60,6 +69,28 @@ impl House {
             conn.prepare("SELECT action, actor_kind, target, result FROM audit_log ORDER BY id")?
                 .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
                 .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        self.rig.app.store.read(|conn| read(conn).map_err(store::Error::from)).unwrap()
+    }
+
+    fn send(&mut self, method: &str, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        let got = self.rig.ask(&Ask::new(method, path).token(token).json(body));
+        (got.status, if got.body.is_empty() { Value::Null } else { got.json() })
+    }
+
+    fn sign_in(&mut self, email: &str, password: &str) -> (u16, Value) {
+        let got =
+            self.rig.ask(&Ask::new("POST", "/api/v2/users/login").json(&json!({"email": email, "password": password})));
+        (got.status, got.json())
+    }
+
+    fn last_audit(&self) -> (String, String, String, String, String) {
+        let read = |conn: &rusqlite::Connection| {
+            conn.query_row(
+                "SELECT action, actor_name, target, result, ip FROM audit_log ORDER BY id DESC LIMIT 1",
+                [],
+                |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)),
+            )
         };
         self.rig.app.store.read(|conn| read(conn).map_err(store::Error::from)).unwrap()
     }

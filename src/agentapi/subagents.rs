@@ -8,7 +8,7 @@ use ring::digest::{SHA256, digest};
 use super::{Reply, Session, cut, decode, write};
 use crate::config::limits::{REPORTED_TEXT_BYTES, SUB_AGENT_APPS, SUB_AGENTS};
 use crate::domain::{Error, Fault, tokens};
-use crate::model::{AgentId, AppId, Timestamp};
+use crate::model::{AgentId, AppId, Timestamp, WorkspaceId};
 use crate::ops::hub::Topic;
 use crate::store::agents::{self, Agent};
 use crate::store::apps::{self, App, Health};
@@ -74,7 +74,7 @@ pub(super) fn delete(session: &Session, body: &[u8], reply: Reply) {
             note(write, now, &caller, "agent.remove", &child)?;
             write.publish(Topic::AgentRevoked(child.id));
             write.publish(Topic::Agent(parent));
-            write.publish(Topic::Workspace(workspace));
+            announce(write, parent, workspace)?;
         }
         Ok(DeleteSubAgentResponse {})
     });
@@ -149,9 +149,18 @@ fn insert(
     }
     note(write, now, caller, "agent.create", &child)?;
     write.publish(Topic::Agent(parent.id));
-    write.publish(Topic::Workspace(child.workspace_id));
+    announce(write, parent.id, child.workspace_id)?;
     let agent = SubAgent { name: child.name, id: id.as_bytes().to_vec(), auth_token: token.token.as_bytes().to_vec() };
     Ok(CreateSubAgentResponse { agent: Some(agent), app_creation_errors })
+}
+
+/// The workspace has other agents than before.
+fn announce(write: &Write<'_>, parent: AgentId, workspace: WorkspaceId) -> Result<(), Error> {
+    write.publish(Topic::Workspace(workspace));
+    if let Some(owner) = agents::owner(write, parent)? {
+        write.publish(Topic::WorkspacesOf(owner));
+    }
+    Ok(())
 }
 
 fn note(write: &Write<'_>, at: Timestamp, caller: &Caller, action: &'static str, child: &Agent) -> Result<(), Error> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use crate::config::duration;
+use crate::config::limits::CONNECTIONS_SHOWN_MOST;
 use crate::config::table::{Kind, SETTINGS};
 use crate::domain::declare::{ARCHITECTURES, SYSTEMS};
 use crate::domain::workspaces::FullName;
@@ -40,6 +41,8 @@ pub(super) enum Verb {
     /// Workspaces and the tokens of their agents
     #[command(subcommand)]
     Workspace(Workspace),
+    /// Show who reached which machine, newest first
+    Connections(Connections),
     /// Make a declaration true
     Apply(Apply),
     /// Print the version
@@ -224,6 +227,19 @@ pub(super) enum Workspace {
 fn workspace_name(text: &str) -> Result<FullName, String> {
     let name: FullName = text.parse()?;
     if name.agent.is_some() { Err("give OWNER/NAME, without an agent".into()) } else { Ok(name) }
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Connections {
+    /// Of this workspace or agent only; it may have been removed
+    #[arg(long, value_name = "OWNER/NAME[.AGENT]")]
+    pub(super) workspace: Option<FullName>,
+    /// Begun in this time, like 12h or 7d, or still open
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(super) since: Option<Duration>,
+    /// So many of the newest
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_SHOWN_MOST)))]
+    pub(super) limit: u32,
 }
 
 #[derive(Args, Debug)]

@@ -15,6 +15,8 @@ use crate::store::{OpenError, Options, Store};
 /// How long a file that is in use without an answering server is tried again: another verb may be at
 /// work on it, or a server may be starting.
 const IN_USE: Duration = Duration::from_secs(5);
+/// How long a server may need to read all programs that it offers.
+const READING: Duration = Duration::from_secs(30);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -75,6 +77,27 @@ pub(super) fn access_url(context: &Context) -> Option<String> {
     let answer = http::ask(&socket, "GET", "/api/v2/buildinfo", b"").ok()??;
     let info: Value = serde_json::from_slice(&answer.body).ok()?;
     info.get("dashboard_url")?.as_str().filter(|url| !url.is_empty()).map(str::to_owned)
+}
+
+/// A script as the running server gives it to machines; `None` if it has no programs for them.
+pub(super) fn script(context: &Context, path: &str) -> Result<Option<Vec<u8>>, String> {
+    let failed = |why: String| format!("{path} cannot be had from the server: {why}");
+    let socket = Socket::beside(context.file(), ADMIN).map_err(|error| failed(error.to_string()))?;
+    let began = Instant::now();
+    loop {
+        let answer = http::ask(&socket, "GET", path, b"").map_err(|error| failed(error.to_string()))?;
+        match answer {
+            None => return Ok(None),
+            Some(answer) if answer.status == 200 => return Ok(Some(answer.body)),
+            Some(answer) if answer.status == 404 => return Ok(None),
+            // It is still reading a program that was just put there.
+            Some(answer) if answer.status == 503 && began.elapsed() < READING => std::thread::sleep(PAUSE),
+            Some(answer) => {
+                let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+                return Err(failed(refusal(&body).to_string()));
+            }
+        }
+    }
 }
 
 fn online(socket: &Socket, body: &[u8]) -> Result<Option<Value>, Failure> {

@@ -5,6 +5,7 @@
 
 mod apply;
 mod args;
+mod connections;
 mod context;
 mod door;
 mod http;
@@ -27,8 +28,7 @@ use serde_json::{Value, json};
 use args::{Cli, Verb};
 use context::Context;
 
-/// The release of the real server whose API is spoken.
-const CODER_VERSION: &str = "v2.24.0";
+use crate::model::version::CODER_VERSION;
 
 /// Exit code of something that was tried and did not work.
 const FAILED: u8 = 1;
@@ -106,6 +106,7 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::User(verb) => user::run(&context, verb).map(Some),
         Verb::Token(verb) => token::run(&context, verb).map(Some),
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
+        Verb::Connections(arguments) => connections::run(&context, arguments).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),
         Verb::Version => Ok(None),
     }

@@ -1,13 +1,19 @@
 //! `moorline workspace`.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::args::Workspace;
 use super::context::Context;
+use super::door::Done;
 use super::table::{instant, items, table, text};
 use super::{Failure, Said, door};
 use crate::domain::admin::Command;
 use crate::domain::declare::DeclaredAgent;
+use crate::domain::programs::hex;
+use crate::domain::workspaces::FullName;
+use crate::domain::{enrolment, tokens};
 
 pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
     match verb {
@@ -15,8 +21,9 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
             let title = format!("{owner}/{name}");
             let agent =
                 DeclaredAgent { name: agent, os, arch, directory: dir.unwrap_or_default(), ..DeclaredAgent::default() };
+            let workspace = FullName { owner: owner.clone(), workspace: name.clone(), agent: None };
             let done = door::ask(context, Command::WorkspaceAdd { owner, name, agent: Box::new(agent) }, false)?;
-            let said = format!("Workspace {title} is declared.\n{}", commands(context, &done.value, done.online));
+            let said = format!("Workspace {title} is declared.\n{}", commands(context, workspace, &done));
             Ok(Said { text: said, value: done.value })
         }
         Workspace::List => {
@@ -34,28 +41,72 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
         }
         Workspace::RotateToken { workspace } => {
             let title = workspace.to_string();
-            let done = door::ask(context, Command::WorkspaceRotateToken { workspace }, false)?;
-            let said = format!(
-                "The old tokens of {title} are refused from now on.\n{}",
-                commands(context, &done.value, done.online)
-            );
+            let done = door::ask(context, Command::WorkspaceRotateToken { workspace: workspace.clone() }, false)?;
+            let said =
+                format!("The old tokens of {title} are refused from now on.\n{}", commands(context, workspace, &done));
             Ok(Said { text: said, value: done.value })
         }
     }
 }
 
-/// What to run on the machine of each agent whose token was just made.
-fn commands(context: &Context, value: &Value, online: bool) -> String {
-    let url = server_url(context, online);
+/// What to run on the machine of each agent whose token was just made: a line that also installs the
+/// program, where a running server has programs to give.
+fn commands(context: &Context, workspace: FullName, done: &Done) -> String {
+    let url = server_url(context, done.online);
+    let agents = items(&done.value, "agents");
+    let scripts = if done.online { Scripts::of(context, workspace, agents) } else { Ok(None) };
     let mut said = String::new();
-    for agent in items(value, "agents") {
-        said.push_str(&format!(
-            "\nRun this on the machine of agent {} (the token is shown only now):\n  CODER_AGENT_URL={url} CODER_AGENT_TOKEN={} coder agent\n",
-            text(agent, "name"),
-            text(agent, "token")
-        ));
+    let scripts = scripts.unwrap_or_else(|why| {
+        said = format!("{why}\n");
+        None
+    });
+    for agent in agents {
+        let (name, token) = (text(agent, "name"), text(agent, "token"));
+        let line = match scripts.as_ref().and_then(|scripts| scripts.line(&url, &name, &token)) {
+            Some(line) => line,
+            None => format!("CODER_AGENT_URL={url} CODER_AGENT_TOKEN={token} coder agent"),
+        };
+        said.push_str(&format!("\nRun this on the machine of agent {name} (the token is shown only now):\n  {line}\n"));
     }
     said
+}
+
+/// The scripts of a running server, and for which system each agent was declared.
+struct Scripts {
+    systems: HashMap<String, String>,
+    /// SHA-256 by path.
+    pins: HashMap<&'static str, String>,
+}
+
+impl Scripts {
+    /// `None` when the server has no programs for machines.
+    fn of(context: &Context, mut workspace: FullName, agents: &[Value]) -> Result<Option<Scripts>, String> {
+        if door::script(context, enrolment::script(""))?.is_none() {
+            return Ok(None);
+        }
+        workspace.agent = None;
+        let shown = door::ask(context, Command::WorkspaceShow { workspace }, false);
+        let shown = shown.map_err(|failure| failure.text)?.value;
+        let mut scripts = Scripts { systems: HashMap::new(), pins: HashMap::new() };
+        for agent in items(&shown, "agents") {
+            scripts.systems.insert(text(agent, "name"), text(agent, "operating_system"));
+        }
+        for agent in agents {
+            let Some(system) = scripts.systems.get(&text(agent, "name")) else { continue };
+            let path = enrolment::script(system);
+            if !scripts.pins.contains_key(path)
+                && let Some(script) = door::script(context, path)?
+            {
+                scripts.pins.insert(path, hex(&tokens::hash(&script)));
+            }
+        }
+        Ok(Some(scripts))
+    }
+
+    fn line(&self, url: &str, agent: &str, token: &str) -> Option<String> {
+        let system = self.systems.get(agent)?;
+        Some(enrolment::line(url, system, self.pins.get(enrolment::script(system))?, token))
+    }
 }
 
 /// How machines and people reach the server, as well as it is known here.

@@ -68,6 +68,13 @@ pub const AGENT_HELD_BYTES: usize = 8 * 1024 * 1024;
 /// Unsent bytes at which an agent connection is no longer read from, and a follower of logs is given
 /// nothing more, until the peer has taken what there is.
 pub const STREAM_HIGH_WATER: usize = 256 * 1024;
+/// Live streams of one person (workspaces, metadata, logs); VS Code opens two per machine that it shows.
+/// About 2 KiB each besides the socket: 2 MiB.
+pub const WATCHERS_PER_USER: usize = 1_024;
+/// Live streams about one agent or one workspace, of all people together.
+pub const WATCHERS_OF_ONE: usize = 256;
+/// Entries that one look into the connection log gives at most; some 400 bytes each.
+pub const CONNECTIONS_SHOWN_MOST: u32 = 100_000;
 /// Sub-agents of one agent; each is a row of about 1 KiB with its apps.
 pub const SUB_AGENTS: usize = 100;
 /// Apps of one sub-agent; further ones are answered with an app error.
@@ -101,9 +108,8 @@ pub const AGENT_DECLARATION_BYTES: usize = 3 * 1024 * 1024;
 /// A refused client may go on sending for this long, unread, before its connection is closed: closing
 /// at once would reset it and could take the refusal along before it is read.
 pub const LINGER: Duration = Duration::from_secs(2);
-/// Life of a session that began with a password, without use: the real server's default.
-pub const SESSION_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-/// Life of a token made over REST by who names none, without use: the real server's default.
+/// Life of a token made over REST by who names none, without use: the real server's default. The setting
+/// `max_token_lifetime` can make it shorter.
 pub const REST_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long a relay connection may stay whose key the coordinator does not know. Peers announce themselves
 /// within seconds; after a restart of the server all of them have to do so again.
@@ -120,3 +126,14 @@ pub const RELAY_QUEUE_BYTES: usize = 1024 * 1024;
 /// Bytes that wait for slow relay connections, all together; beyond it, packets for whoever has some waiting
 /// are dropped.
 pub const RELAY_MEMORY: usize = 256 * 1024 * 1024;
+/// Files being sent at the same time; further ones are answered 503. Each holds two pieces of
+/// [`DOWNLOAD_PIECE_BYTES`]: 32 MiB in all.
+pub const DOWNLOADS: usize = 128;
+/// Files being sent to one address at the same time; loopback is exempt.
+pub const DOWNLOADS_PER_ADDRESS: usize = 16;
+/// Bytes of a file that are read and written at a time.
+pub const DOWNLOAD_PIECE_BYTES: usize = 128 * 1024;
+/// Slowest download that is kept up, bytes per second, after [`DOWNLOAD_GRACE`]: 55 MB take two hours.
+pub const DOWNLOAD_RATE_MIN: u64 = 8 * 1024;
+/// Time that a download may take beyond what [`DOWNLOAD_RATE_MIN`] gives it.
+pub const DOWNLOAD_GRACE: Duration = Duration::from_secs(60);

@@ -41,6 +41,10 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// How long rows are kept.
     pub retention: crate::store::Retention,
+    /// Life of a session without use.
+    pub session_lifetime: Duration,
+    /// Longest life, without use, of a token that a person makes.
+    pub max_token_lifetime: Duration,
     /// How often agents report statistics.
     pub stats_interval: Duration,
     /// Shown by clients when an agent does not connect and has no URL of its own.
@@ -57,6 +61,10 @@ pub struct Settings {
     pub disable_direct_connections: bool,
     /// `hostname_suffix` for `coder config-ssh`.
     pub hostname_suffix: String,
+    /// Folder with the programs that `/bin` hands out; `None`: none are.
+    pub bin_dir: Option<PathBuf>,
+    /// CA certificates (PEM) that the scripts for new machines carry.
+    pub enrol_ca: Option<PathBuf>,
     /// Requests per address, path and minute; 0: unlimited.
     pub requests_per_minute: u32,
     /// Open the file even on a network file system.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::source::{ConfigError, Raw};
 use super::table::{Kind, Setting};
-use super::{IpRange, Settings, duration, regions};
+use super::{IpRange, Settings, duration, limits, regions};
 use crate::store::Retention;
 
 /// Event loops unless configured otherwise: more would only share the same writer.
@@ -72,6 +72,8 @@ impl Reader<'_> {
                 audit: self.duration("retention_audit"),
                 connections: self.duration("retention_connections"),
             },
+            session_lifetime: self.lifetime("session_lifetime"),
+            max_token_lifetime: self.lifetime("max_token_lifetime"),
             stats_interval: self.stats_interval(),
             troubleshooting_url: self.take("troubleshooting_url", web_url).unwrap_or_default(),
             derp_force_websockets: self.flag("derp_force_websockets"),
@@ -80,6 +82,8 @@ impl Reader<'_> {
             derp_bytes_per_second: u64::try_from(self.number("derp_bytes_per_second")).unwrap_or(0),
             disable_direct_connections: self.flag("disable_direct_connections"),
             hostname_suffix: self.take("hostname_suffix", suffix).unwrap_or_default(),
+            bin_dir: self.path("bin_dir"),
+            enrol_ca: self.path("enrol_ca"),
             requests_per_minute: u32::try_from(self.number("requests_per_minute")).unwrap_or(u32::MAX),
             allow_network_file_system: self.flag("allow_network_file_system"),
             file,
@@ -144,6 +148,14 @@ impl Reader<'_> {
             self.refuse("stats_interval", "must be from 1s to 24h");
         }
         interval
+    }
+
+    fn lifetime(&mut self, key: &str) -> Duration {
+        let lifetime = self.duration(key);
+        if lifetime < Duration::from_secs(1) || lifetime > limits::TOKEN_LIFETIME_MAX {
+            self.refuse(key, "must be from 1s to 36525d (876600h)");
+        }
+        lifetime
     }
 
     fn word(&mut self, key: &str) -> String {
@@ -281,7 +293,8 @@ mod tests {
         assert_eq!(loaded.settings.retention.stats, retention.stats);
         assert_eq!(loaded.settings.retention.audit, retention.audit);
         assert_eq!(loaded.settings.retention.connections, retention.connections);
-        assert_eq!(loaded.settings.requests_per_minute, crate::config::limits::REQUESTS_PER_MINUTE);
+        assert_eq!(loaded.settings.max_token_lifetime, limits::TOKEN_LIFETIME_MAX);
+        assert_eq!(loaded.settings.requests_per_minute, limits::REQUESTS_PER_MINUTE);
         assert!((1..=LOOPS_MOST).contains(&loaded.settings.loops));
     }
 
@@ -312,6 +325,9 @@ mod tests {
             ("retention_logs", "7"),
             ("stats_interval", "0"),
             ("stats_interval", "25h"),
+            ("session_lifetime", "0"),
+            ("session_lifetime", "36526d"),
+            ("max_token_lifetime", "0"),
             ("trusted_proxies", "10.0.0.0/33"),
             ("trusted_proxies", "proxy"),
             ("derp_force_websockets", "yes"),

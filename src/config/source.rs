@@ -15,8 +15,8 @@ pub const DEFAULT_CONFIG: &str = "moorline.toml";
 /// Names the configuration file in place of `--config`.
 pub const CONFIG_VARIABLE: &str = "MOORLINE_CONFIG";
 
-/// Beginnings of variables (behind `MOORLINE_`) that steer tests and benchmarks, whose servers inherit
-/// them.
+/// Variables (behind `MOORLINE_`) that steer tests and benchmarks, whose servers inherit them; those that
+/// end in `_` are beginnings.
 const NOT_SETTINGS: &[&str] = &["bench_", "bin", "crash_", "interop_", "regenerate", "skip_", "test_"];
 
 /// A value as it was written, and where.
@@ -122,7 +122,9 @@ impl Sources<'_> {
         let words: Vec<String> = known.iter().map(|name| word(name)).collect();
         for name in &self.variables {
             let own = word(name);
-            if known.contains(&name.as_str()) || NOT_SETTINGS.iter().any(|prefix| own.starts_with(prefix)) {
+            if known.contains(&name.as_str())
+                || NOT_SETTINGS.iter().any(|other| own == *other || (other.ends_with('_') && own.starts_with(other)))
+            {
                 continue;
             }
             let hint = super::nearest(&own, words.iter().map(String::as_str))

@@ -6,12 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::Error;
 use super::declare::{self, Declaration, DeclaredAgent};
+use super::sessions;
 use super::users::{self, NewUser};
 use super::workspaces::{self, FullName, Issued};
-use crate::model::WorkspaceId;
-use crate::store::audit::Actor;
+use super::{Error, connection_log};
+use crate::model::{Timestamp, WorkspaceId};
+use crate::store::audit::{Actor, By};
 use crate::store::users::Status;
 use crate::store::{self, Store};
 
@@ -101,6 +102,8 @@ pub enum Command {
         /// Which.
         workspace: FullName,
     },
+    /// Shows who reached which machine.
+    Connections(connection_log::Part),
     /// Makes a declaration true.
     Apply {
         /// What shall be.
@@ -115,37 +118,38 @@ pub enum Command {
 /// Runs a verb; `operator` is the system user who asked for it. The value is what `--json` prints.
 pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Error> {
     let actor = &Actor::Operator(operator.to_owned());
+    let by = &By::from(actor);
     match command {
         Command::UserAdd { name, email, admin, password } => {
             let new = NewUser { name, email, full_name: String::new(), admin, password };
-            users::add(store, actor, new).map(|user| users::view(&user))
+            users::add(store, by, new).map(|user| users::view(&user))
         }
         Command::UserList {} => store.read(|conn| {
             let users: Vec<Value> = store::users::list(conn)?.iter().map(users::view).collect();
             Ok(json!({ "users": users }))
         }),
         Command::UserSuspend { name } => {
-            users::set_status(store, actor, &name, Status::Suspended).map(|user| users::view(&user))
+            users::set_status(store, by, &name, Status::Suspended).map(|user| users::view(&user))
         }
         Command::UserActivate { name } => {
-            users::set_status(store, actor, &name, Status::Active).map(|user| users::view(&user))
+            users::set_status(store, by, &name, Status::Active).map(|user| users::view(&user))
         }
         Command::UserRemove { name, with_workspaces } => {
-            let (user, workspaces) = users::remove(store, actor, &name, with_workspaces)?;
+            let (user, workspaces) = users::remove(store, by, &name, with_workspaces)?;
             Ok(json!({ "id": user.id, "name": user.username, "removed_workspaces": workspaces }))
         }
         Command::UserPassword { name, password } => {
-            let (user, revoked) = users::set_password(store, actor, &name, &password)?;
+            let (user, revoked) = users::set_password(store, by, &name, &password)?;
             Ok(json!({ "id": user.id, "name": user.username, "revoked_tokens": revoked }))
         }
         Command::TokenCreate { user, name, lifetime_seconds } => {
             let lifetime = Duration::from_secs(lifetime_seconds);
-            let token = users::create_token(store, actor, &user, name.as_deref(), lifetime)?;
+            let token = sessions::create_named(store, actor, &user, name.as_deref(), lifetime)?;
             Ok(json!({ "id": token.id, "token": token.to_string() }))
         }
         Command::TokenList { user } => store.read(|conn| list_tokens(conn, user.as_deref())),
         Command::TokenRevoke { id } => {
-            let key = users::revoke_token(store, actor, &id)?;
+            let key = sessions::revoke(store, by, None, &id, "token.revoke")?;
             Ok(json!({ "id": key.id, "name": key.token_name }))
         }
         Command::WorkspaceAdd { owner, name, agent } => {
@@ -170,6 +174,7 @@ pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Err
             let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
             Ok(issued_view(id, &issued))
         }
+        Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),
     }
 }
@@ -182,15 +187,14 @@ fn issued_view(workspace: WorkspaceId, issued: &[Issued]) -> Value {
 
 fn list_tokens(conn: &rusqlite::Connection, user: Option<&str>) -> Result<Value, Error> {
     let chosen = user.map(|name| users::find(conn, name)).transpose()?;
-    let names: std::collections::HashMap<_, _> =
-        store::users::list(conn)?.into_iter().map(|user| (user.id, user.username)).collect();
-    let tokens: Vec<Value> = store::keys::list(conn, chosen.map(|user| user.id))?
+    let tokens: Vec<Value> = sessions::list(conn, chosen.as_ref())?
         .iter()
-        .map(|key| {
+        .map(|(key, user)| {
+            let used = (key.last_used_at != Timestamp::GO_ZERO).then_some(key.last_used_at);
             json!({
-                "id": key.id, "user": names.get(&key.user_id), "name": key.token_name, "kind": key.login_type,
+                "id": key.id, "user": user, "name": key.token_name, "kind": key.login_type,
                 "lifetime_seconds": key.lifetime_seconds, "created_at": key.created_at,
-                "last_used_at": key.last_used_at, "expires_at": key.expires_at,
+                "last_used_at": used, "expires_at": key.expires_at,
             })
         })
         .collect();

@@ -80,7 +80,7 @@ pub fn append_until_overflow(
 
 /// Registers a source. One that the agent has already is left as it was.
 pub fn add_source(write: &Write<'_>, agent: AgentId, source: &Source) -> Result<(), Error> {
-    if logs::sources(write, agent)?.len() >= limits::LOG_SOURCES {
+    if logs::sources(write, &[agent])?.len() >= limits::LOG_SOURCES {
         return Err(Error::new(Fault::Invalid, "The agent has as many log sources as it may have."));
     }
     logs::ensure_source(write, agent, source)?;

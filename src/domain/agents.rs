@@ -2,6 +2,7 @@
 //! stored row, the live connection and the clock.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -10,7 +11,7 @@ use crate::config::limits;
 use crate::model::Timestamp;
 use crate::store::agents::{Agent, Lifecycle};
 use crate::store::scripts::Script;
-use crate::tailnet::nodes::NodeInfo;
+use crate::tailnet::NodeInfo;
 
 /// Connection state as clients know it. A closed set: any other word makes `coder ssh` spin
 /// (v2.24.0 cli/cliui/agent.go).
@@ -42,21 +43,31 @@ pub struct Connection {
     pub updated_at: Timestamp,
 }
 
-/// The connection of `agent` as seen at `now`.
-pub fn connection(agent: &Agent, live: Option<Live>, now: Timestamp) -> Connection {
+/// The connection of `agent` as seen at `now`, by a server that began at `began`.
+///
+/// An agent whose last connection has no stored end was connected when the server stopped. It counts as
+/// silent since `began` only: it must have its chance to come back, because VS Code gives a window up
+/// as soon as it sees the agent disconnected.
+pub fn connection(agent: &Agent, live: Option<Live>, began: Timestamp, now: Timestamp) -> Connection {
     let seen = live.map(|live| live.last_seen);
     let last = agent.last_connected_at.max(seen);
     let first = agent.first_connected_at.or(last);
     // A heartbeat after the stored end means that a newer connection is open.
     let ended = agent.disconnected_at.filter(|ended| seen.is_none_or(|seen| seen < *ended));
+    let silent_since = |last: Timestamp, ended: Option<Timestamp>| match (live, ended) {
+        (None, None) => last.max(began),
+        _ => last,
+    };
     let (status, disconnected_at) = match (last, ended) {
         (None, _) => {
-            let patience = std::time::Duration::from_secs(u64::try_from(agent.connection_timeout_seconds).unwrap_or(0));
+            let patience = Duration::from_secs(u64::try_from(agent.connection_timeout_seconds).unwrap_or(0));
             let late = !patience.is_zero() && now.since(agent.created_at) > patience;
             (if late { Status::Timeout } else { Status::Connecting }, None)
         }
         (Some(last), Some(ended)) if ended >= last => (Status::Disconnected, Some(ended)),
-        (Some(last), _) if now.since(last) > limits::AGENT_INACTIVE => (Status::Disconnected, Some(last)),
+        (Some(last), ended) if now.since(silent_since(last, ended)) > limits::AGENT_INACTIVE => {
+            (Status::Disconnected, Some(last))
+        }
         (Some(_), _) => (Status::Connected, None),
     };
     Connection {
@@ -66,6 +77,26 @@ pub fn connection(agent: &Agent, live: Option<Live>, now: Timestamp) -> Connecti
         disconnected_at,
         updated_at: seen.map_or(agent.updated_at, |seen| seen.max(agent.updated_at)),
     }
+}
+
+/// After how long the status of `agent` changes by the clock alone, if it does: one that never came is
+/// late, one that did not come back after a restart counts as gone. Whatever else changes is announced.
+pub fn turns_after(agent: &Agent, live: Option<Live>, began: Timestamp, now: Timestamp) -> Option<Duration> {
+    // The comparisons above are strict.
+    const JUST_AFTER: Duration = Duration::from_millis(1);
+    let at = match (agent.last_connected_at, live) {
+        (_, Some(_)) => return None,
+        (None, None) => {
+            let patience = u64::try_from(agent.connection_timeout_seconds).ok().filter(|seconds| *seconds > 0)?;
+            agent.created_at.plus(Duration::from_secs(patience))
+        }
+        (Some(last), None) => match agent.disconnected_at {
+            Some(ended) if ended >= last => return None,
+            Some(_) => last.plus(limits::AGENT_INACTIVE),
+            None => last.max(began).plus(limits::AGENT_INACTIVE),
+        },
+    };
+    (at >= now).then(|| at.since(now) + JUST_AFTER)
 }
 
 /// Whether an agent is well, and if not, why.
@@ -203,7 +234,7 @@ mod tests {
             ("alive, nothing stored yet", (None, None, None), live(90), 100, Status::Connected, None),
         ];
         for (name, (first, last, ended), live, now, status, shown) in rows {
-            let seen = connection(&agent(first, last, ended), live, at(now));
+            let seen = connection(&agent(first, last, ended), live, at(-1_000), at(now));
             assert_eq!((seen.status, seen.disconnected_at), (status, shown.map(at)), "{name}");
             if matches!(seen.status, Status::Connected | Status::Disconnected) {
                 assert!(seen.first_connected_at.is_some() && seen.last_connected_at.is_some(), "{name}");
@@ -212,15 +243,55 @@ mod tests {
     }
 
     #[test]
+    fn gives_agents_a_chance_to_come_back_after_a_restart() {
+        let shown = |ended, live, now| {
+            let seen = connection(&agent(Some(1), Some(1), ended), live, at(1_000), at(now));
+            (seen.status, seen.last_connected_at, seen.disconnected_at)
+        };
+        assert_eq!(shown(None, None, 1_030), (Status::Connected, Some(at(1)), None));
+        assert_eq!(shown(None, None, 1_031), (Status::Disconnected, Some(at(1)), Some(at(1))));
+        assert_eq!(shown(Some(5), None, 1_001), (Status::Disconnected, Some(at(1)), Some(at(5))), "it had left");
+        assert_eq!(shown(None, live(1_002), 1_033), (Status::Disconnected, Some(at(1_002)), Some(at(1_002))));
+    }
+
+    #[test]
+    fn knows_when_the_clock_alone_changes_a_status() {
+        let just = Duration::from_millis(1);
+        let seconds = Duration::from_secs;
+        // (stored first, last, ended; live; server's start; now) → after how long
+        let rows = [
+            ("never came, not late yet", (None, None, None), None, 0, 20, Some(seconds(100) + just)),
+            ("never came, late", (None, None, None), None, 0, 121, None),
+            ("alive", (Some(10), Some(10), None), live(90), 0, 100, None),
+            ("ended", (Some(10), Some(10), Some(60)), None, 0, 61, None),
+            ("may come back after a restart", (Some(10), Some(10), None), None, 500, 510, Some(seconds(20) + just)),
+            ("did not come back", (Some(10), Some(10), None), None, 500, 531, None),
+        ];
+        for (name, (first, last, ended), live, began, now, after) in rows {
+            let agent = agent(first, last, ended);
+            let found = turns_after(&agent, live, at(began), at(now));
+            assert_eq!(found, after, "{name}");
+            // And then it does change.
+            let later = found.map_or(at(now), |after| at(now).plus(after));
+            let changed = connection(&agent, live, at(began), at(now)).status
+                != connection(&agent, live, at(began), later).status;
+            assert_eq!(changed, after.is_some(), "{name}");
+        }
+        let mut patient = agent(None, None, None);
+        patient.connection_timeout_seconds = 0;
+        assert_eq!(turns_after(&patient, None, at(0), at(1)), None);
+    }
+
+    #[test]
     fn never_times_out_without_a_timeout() {
         let mut patient = agent(None, None, None);
         patient.connection_timeout_seconds = 0;
-        assert_eq!(connection(&patient, None, at(1_000_000)).status, Status::Connecting);
+        assert_eq!(connection(&patient, None, at(0), at(1_000_000)).status, Status::Connecting);
     }
 
     #[test]
     fn moves_updated_at_with_heartbeats() {
-        let seen = connection(&agent(Some(1), Some(1), None), live(77), at(80));
+        let seen = connection(&agent(Some(1), Some(1), None), live(77), at(0), at(80));
         assert_eq!((seen.updated_at, seen.last_connected_at), (at(77), Some(at(77))));
     }
 

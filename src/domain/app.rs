@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::absent::Absent;
 use super::presence::Presence;
+use super::programs::Programs;
+use super::synthetic::Ids;
 use crate::config::{Settings, limits};
+use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
+use crate::ops::places::Places;
 use crate::store::Store;
+use crate::tailnet::Tailnet;
 use crate::tailnet::derp::Switch;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
-use crate::tailnet::nodes::Nodes;
+use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
@@ -29,18 +35,28 @@ pub struct App {
     pub hub: Hub,
     /// Which agents are connected at present.
     pub presence: Presence,
-    /// What agents last said about their place in the tailnet.
-    pub nodes: Nodes,
+    /// Who sees whom.
+    pub tailnet: Tailnet,
+    /// Lets clients keep their place in it.
+    pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
     /// The relay.
     pub relay: Switch,
+    /// Clients that have lost their connection and may come back.
+    pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,
+    /// Live streams of people, by person and by what they are about.
+    pub watchers: Places<Uuid>,
+    /// The programs that machines and people download.
+    pub programs: Programs,
     /// The `rpc-N` pool.
     pub jobs: Jobs,
     /// Counters.
     pub metrics: Metrics,
+    /// When it began to serve.
+    pub started_at: Timestamp,
 }
 
 /// The shared handle.
@@ -53,11 +69,16 @@ impl App {
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
-            nodes: Nodes::default(),
+            absent: Absent::default(),
+            tailnet: Tailnet::new(keys.clone()),
+            resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
+            watchers: Places::default(),
+            programs: Programs::new(settings.bin_dir.clone()),
             metrics,
+            started_at: Timestamp::now(),
             settings,
             access_url,
             store,
@@ -66,13 +87,13 @@ impl App {
         }
     }
 
-    /// The one organisation that clients expect every person to be in: derived from the
-    /// deployment, so that it never changes and is never stored.
+    /// The ids of what clients expect to exist and nobody made.
+    pub fn ids(&self) -> Ids {
+        Ids::of(self.deployment_id)
+    }
+
+    /// The one organisation that clients expect every person to be in.
     pub fn organization_id(&self) -> Uuid {
-        let mut seed = self.deployment_id.as_bytes().to_vec();
-        seed.extend_from_slice(b"organization");
-        let digest = super::tokens::hash(&seed);
-        let bytes = digest.first_chunk::<16>().copied().unwrap_or_default();
-        uuid::Builder::from_random_bytes(bytes).into_uuid()
+        self.ids().organization
     }
 }

@@ -22,6 +22,8 @@ pub enum Fault {
     TooLarge,
     /// More often than a limit allows.
     TooMany,
+    /// A machine that it needs cannot be reached.
+    Unreachable,
     /// The disk is full: reads go on, writes do not.
     StorageFull,
     /// Too much to do at present.
@@ -39,6 +41,13 @@ pub struct Field {
     pub field: String,
     /// What is wrong with it.
     pub detail: String,
+}
+
+impl Field {
+    /// Says what is wrong with a field.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Field {
+        Field { field: field.into(), detail: detail.into() }
+    }
 }
 
 /// A refusal or failure: a sentence that stands alone, and what helps to mend it.
@@ -70,7 +79,7 @@ impl Error {
     /// Adds a field that was not accepted.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>, detail: impl Into<String>) -> Error {
-        self.fields.push(Field { field: field.into(), detail: detail.into() });
+        self.fields.push(Field::new(field, detail));
         self
     }
 }

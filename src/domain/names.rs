@@ -3,6 +3,8 @@
 /// Characters of a name. Clients allow agents 64, but host names that are made of three names must
 /// stay below 255.
 pub const NAME_CHARS: usize = 32;
+/// Characters of a full name, as the real server bounds it (coder v2.24.0 codersdk/name.go).
+const FULL_NAME_CHARS: usize = 128;
 /// Bytes of an e-mail address (RFC 5321: 256 with its brackets).
 const EMAIL_BYTES: usize = 254;
 
@@ -43,6 +45,17 @@ pub fn check(name: &str) -> Result<(), String> {
     // 32 hexadecimal digits are a UUID to Go's parser, and most places take a name or an id.
     if name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(format!("`{name}` looks like an id; choose another name"));
+    }
+    Ok(())
+}
+
+/// Checks a person's full name, which may be empty; the text says what is wrong.
+pub fn check_full_name(name: &str) -> Result<(), String> {
+    if name.chars().count() > FULL_NAME_CHARS {
+        return Err(format!("must have at most {FULL_NAME_CHARS} characters"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
     }
     Ok(())
 }

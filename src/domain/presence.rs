@@ -2,6 +2,7 @@
 //! nor an unchanged value is a write.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::{AgentId, Timestamp};
@@ -13,6 +14,7 @@ pub struct Presence {
     /// Instants at which a metadata script gave the same again as is stored. Only declared keys are
     /// entered, so the table is bounded by the declarations: about 100 bytes per key.
     collected: Arc<Mutex<HashMap<AgentId, HashMap<String, Timestamp>>>>,
+    stopping: Arc<AtomicBool>,
 }
 
 /// What is known of a connected agent.
@@ -37,6 +39,16 @@ impl Presence {
     /// Agents that are connected.
     pub fn count(&self) -> usize {
         lock(&self.agents).len()
+    }
+
+    /// The server stops: connections that end from now on end with it, and their agents come back.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the server stops.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 
     /// A monitored connection begins; says whether it is the only one.

@@ -1,23 +1,16 @@
-//! People: who is added, suspended, removed, and with which tokens they come.
-
-use std::time::Duration;
+//! People: who is added, changed, suspended and removed. Whoever is meant is named by name or id: no name
+//! has the form of an id.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use super::tokens::{self, SessionToken};
 use super::{Error, Fault, git_key, names, passwords, workspaces};
 use crate::config::limits;
 use crate::model::{Timestamp, UserId};
 use crate::ops::hub::Topic;
-use crate::store::audit::{Actor, Entry, Verdict};
-use crate::store::keys::{ApiKey, LoginType, Scope};
+use crate::store::audit::{By, Entry, Verdict};
 use crate::store::users::{Status, User};
 use crate::store::{self, Store, Write};
-
-/// Characters of a generated password: 119 bits.
-const PASSWORD_CHARS: usize = 20;
-/// The name of the administrator that a new file begins with.
-const FIRST_ADMIN: &str = "admin";
 
 /// What is needed for a new person.
 #[derive(Clone, Debug)]
@@ -34,18 +27,8 @@ pub struct NewUser {
     pub password: Option<String>,
 }
 
-/// The administrator of a new file; shown once.
-pub struct FirstAdmin {
-    /// The person's name.
-    pub name: String,
-    /// In the clear.
-    pub password: String,
-    /// `ID-SECRET`.
-    pub token: String,
-}
-
 /// Adds a person with a git key pair.
-pub fn add(store: &Store, actor: &Actor, new: NewUser) -> Result<User, Error> {
+pub fn add(store: &Store, by: &By, new: NewUser) -> Result<User, Error> {
     let mut error = Error::new(Fault::Invalid, format!("User `{}` was not added.", new.name));
     if let Err(why) = names::check_user(&new.name) {
         error = error.field("name", why);
@@ -53,12 +36,15 @@ pub fn add(store: &Store, actor: &Actor, new: NewUser) -> Result<User, Error> {
     if let Err(why) = names::check_email(&new.email) {
         error = error.field("email", why);
     }
+    if let Err(why) = names::check_full_name(&new.full_name) {
+        error = error.field("full_name", why);
+    }
     if !error.fields.is_empty() {
         return Err(error);
     }
     let password_hash = new.password.as_deref().map(check_and_hash).transpose()?;
     let handle = store.clone();
-    let actor = actor.clone();
+    let by = by.clone();
     store.write(move |write| {
         let now = Timestamp::now();
         if store::users::by_username(write, &new.name)?.is_some() {
@@ -70,7 +56,7 @@ pub fn add(store: &Store, actor: &Actor, new: NewUser) -> Result<User, Error> {
                 format!("The e-mail address {} belongs to user `{}`.", new.email, other.username),
             ));
         }
-        insert(write, &handle, &actor, new, password_hash, now)
+        insert(write, &handle, &by, new, password_hash, now)
     })
 }
 
@@ -78,7 +64,7 @@ pub fn add(store: &Store, actor: &Actor, new: NewUser) -> Result<User, Error> {
 pub(super) fn insert(
     write: &Write<'_>,
     store: &Store,
-    actor: &Actor,
+    by: impl Into<By>,
     new: NewUser,
     password_hash: Option<String>,
     now: Timestamp,
@@ -98,37 +84,13 @@ pub(super) fn insert(
     store::users::insert(write, &user)?;
     store::users::put_git_ssh_key(write, &git_key::generate(store.sealer(), user.id, now)?)?;
     let detail = if user.is_admin { "administrator" } else { "" };
-    note(write, now, actor, "user.create", &user.username, detail)?;
+    note(write, now, by, "user.create", &user.username, detail)?;
     Ok(user)
 }
 
-/// The administrator `admin` with a password and a session token, if the file has no user at all.
-pub fn create_first_admin(store: &Store) -> Result<Option<FirstAdmin>, Error> {
-    if !store.read(|conn| store::users::list(conn).map_err(Error::from))?.is_empty() {
-        return Ok(None);
-    }
-    let password = tokens::random_text(PASSWORD_CHARS)?;
-    let hash = passwords::hash(&password)?;
-    let handle = store.clone();
-    let actor = Actor::Operator("first start".into());
-    let token = store.write(move |write| {
-        let now = Timestamp::now();
-        let new = NewUser {
-            name: FIRST_ADMIN.into(),
-            email: "admin@localhost".into(),
-            full_name: String::new(),
-            admin: true,
-            password: None,
-        };
-        let user = insert(write, &handle, &actor, new, Some(hash), now)?;
-        insert_token(write, &actor, &user, "first-start", limits::TOKEN_LIFETIME, now)
-    })?;
-    Ok(Some(FirstAdmin { name: FIRST_ADMIN.into(), password, token: token.to_string() }))
-}
-
 /// Lets a person sign in again, or stops them from doing so.
-pub fn set_status(store: &Store, actor: &Actor, name: &str, status: Status) -> Result<User, Error> {
-    let (name, actor) = (name.to_owned(), actor.clone());
+pub fn set_status(store: &Store, by: &By, name: &str, status: Status) -> Result<User, Error> {
+    let (name, by) = (name.to_owned(), by.clone());
     store.write(move |write| {
         let now = Timestamp::now();
         let mut user = find(write, &name)?;
@@ -148,15 +110,15 @@ pub fn set_status(store: &Store, actor: &Actor, name: &str, status: Status) -> R
                 "user.suspend"
             }
         };
-        note(write, now, &actor, action, &user.username, "")?;
+        note(write, now, &by, action, &user.username, "")?;
         Ok(user)
     })
 }
 
 /// Removes a person with all tokens. They may own workspaces only if `with_workspaces` says that
 /// these shall go, too; gives the names of those that went.
-pub fn remove(store: &Store, actor: &Actor, name: &str, with_workspaces: bool) -> Result<(User, Vec<String>), Error> {
-    let (name, actor) = (name.to_owned(), actor.clone());
+pub fn remove(store: &Store, by: &By, name: &str, with_workspaces: bool) -> Result<(User, Vec<String>), Error> {
+    let (name, by) = (name.to_owned(), by.clone());
     store.write(move |write| {
         let now = Timestamp::now();
         let user = find(write, &name)?;
@@ -168,33 +130,36 @@ pub fn remove(store: &Store, actor: &Actor, name: &str, with_workspaces: bool) -
                 Fault::Conflict,
                 format!("User `{}` owns {} and was not removed.", user.username, titles.join(", ")),
             )
-            .detail("Remove the workspaces first, or remove both with --with-workspaces."));
+            .detail(format!(
+                "Remove the workspaces first, or both with: moorline user remove {} --with-workspaces",
+                user.username
+            )));
         }
         for workspace in &owned {
-            workspaces::remove_in(write, &actor, workspace, now)?;
+            workspaces::remove_in(write, &by.actor, workspace, now)?;
         }
-        remove_in(write, &actor, &user, now)?;
+        remove_in(write, &by, &user, now)?;
         Ok((user, titles))
     })
 }
 
 /// Removes a person who owns nothing and need not stay, inside a write.
-pub(super) fn remove_in(write: &Write<'_>, actor: &Actor, user: &User, now: Timestamp) -> Result<(), Error> {
+pub(super) fn remove_in(write: &Write<'_>, by: impl Into<By>, user: &User, now: Timestamp) -> Result<(), Error> {
     store::keys::delete_of_user(write, user.id)?;
     store::users::delete_git_ssh_key(write, user.id)?;
     store::users::remove(write, user.id, now)?;
     write.publish(Topic::UserRevoked(user.id));
-    note(write, now, actor, "user.remove", &user.username, "")
+    note(write, now, by, "user.remove", &user.username, "")
 }
 
 /// Replaces a person's password and revokes all of their tokens; gives how many there were.
-pub fn set_password(store: &Store, actor: &Actor, name: &str, password: &str) -> Result<(User, usize), Error> {
+pub fn set_password(store: &Store, by: &By, name: &str, password: &str) -> Result<(User, usize), Error> {
     let hash = check_and_hash(password)?;
-    let (name, actor) = (name.to_owned(), actor.clone());
+    let (name, by) = (name.to_owned(), by.clone());
     store.write(move |write| {
         let now = Timestamp::now();
         let mut user = find(write, &name)?;
-        let revoked = set_hash_in(write, &actor, &mut user, hash, now)?;
+        let revoked = set_hash_in(write, &by, &mut user, hash, now)?;
         Ok((user, revoked))
     })
 }
@@ -203,7 +168,7 @@ pub fn set_password(store: &Store, actor: &Actor, name: &str, password: &str) ->
 /// putUserPassword, v2.24.0): whoever knew the old password may have made some.
 pub(super) fn set_hash_in(
     write: &Write<'_>,
-    actor: &Actor,
+    by: impl Into<By>,
     user: &mut User,
     hash: String,
     now: Timestamp,
@@ -213,91 +178,116 @@ pub(super) fn set_hash_in(
     store::users::update(write, user)?;
     let revoked = store::keys::delete_of_user(write, user.id)?;
     write.publish(Topic::UserRevoked(user.id));
-    note(write, now, actor, "user.password", &user.username, "")?;
+    note(write, now, by, "user.password", &user.username, "")?;
     Ok(revoked)
 }
 
-/// Makes a session token on purpose. Without a name it gets a random one.
-pub fn create_token(
-    store: &Store,
-    actor: &Actor,
-    user: &str,
-    name: Option<&str>,
-    lifetime: Duration,
-) -> Result<SessionToken, Error> {
-    let name = match name {
-        Some(name) => {
-            names::check(name)
-                .map_err(|why| Error::new(Fault::Invalid, "The token was not made.").field("name", why))?;
-            name.to_owned()
-        }
-        None => format!("cli-{}", tokens::random_text(8)?),
+/// Replaces one's own password, which needs the old one.
+pub fn change_own_password(store: &Store, by: &By, name: &str, old: &str, new: &str) -> Result<(), Error> {
+    let refuse = |field: &str, why: &str| {
+        Error::new(Fault::Invalid, "The password was not changed.").field(field.to_owned(), why.to_owned())
     };
-    if lifetime < Duration::from_secs(1) || lifetime > limits::TOKEN_LIFETIME_MAX {
-        return Err(Error::new(Fault::Invalid, "The token was not made.")
-            .field("lifetime", "must be between one second and 876600h (100 years)"));
+    check_password(new).map_err(|why| refuse("password", &why))?;
+    let known = store.read(|conn| find(conn, name))?.password_hash;
+    if !passwords::verify(old, known.as_deref()) {
+        let now = Timestamp::now();
+        let (name, by) = (name.to_owned(), by.clone());
+        store.write(move |write| {
+            let target = find(write, &name)?.username;
+            let entry = Entry {
+                actor: by.actor,
+                action: "user.password",
+                target,
+                ip: by.ip,
+                verdict: Verdict::Refused,
+                detail: "the old password was wrong".into(),
+            };
+            store::audit::insert(write, now, &entry).map_err(Error::from)
+        })?;
+        return Err(refuse("old_password", "It is not the present password."));
     }
-    let (user, actor) = (user.to_owned(), actor.clone());
+    if old == new {
+        return Err(refuse("password", "It is the old one."));
+    }
+    let hash = passwords::hash(new)?;
+    let (name, by) = (name.to_owned(), by.clone());
     store.write(move |write| {
-        let user = find(write, &user)?;
-        if store::keys::by_name(write, user.id, &name)?.is_some() {
-            return Err(Error::new(
-                Fault::Conflict,
-                format!("User `{}` has a token named `{name}` already.", user.username),
-            ));
+        let mut user = find(write, &name)?;
+        if user.password_hash != known {
+            return Err(Error::new(Fault::Conflict, "The password was changed meanwhile; try again."));
         }
-        insert_token(write, &actor, &user, &name, lifetime, Timestamp::now())
+        set_hash_in(write, &by, &mut user, hash, Timestamp::now()).map(drop)
     })
 }
 
-fn insert_token(
-    write: &Write<'_>,
-    actor: &Actor,
-    user: &User,
-    name: &str,
-    lifetime: Duration,
-    now: Timestamp,
-) -> Result<SessionToken, Error> {
-    let token = SessionToken::mint()?;
-    store::keys::insert(
-        write,
-        &ApiKey {
-            id: token.id.clone(),
-            user_id: user.id,
-            secret_hash: token.secret_hash(),
-            login_type: LoginType::Token,
-            token_name: name.to_owned(),
-            scope: Scope::All,
-            lifetime_seconds: i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX),
-            ip: String::new(),
-            created_at: now,
-            updated_at: now,
-            last_used_at: now,
-            expires_at: now.plus(lifetime),
-        },
-    )?;
-    note(write, now, actor, "token.create", &user.username, &token.id)?;
-    Ok(token)
-}
-
-/// Revokes a session token by its id (what stands before the hyphen).
-pub fn revoke_token(store: &Store, actor: &Actor, id: &str) -> Result<ApiKey, Error> {
-    let (id, actor) = (id.to_owned(), actor.clone());
+/// Changes what a person is called.
+pub fn set_profile(store: &Store, by: &By, name: &str, username: &str, full_name: &str) -> Result<User, Error> {
+    let mut error = Error::new(Fault::Invalid, "The profile was not changed.");
+    if let Err(why) = names::check_full_name(full_name) {
+        error = error.field("name", why);
+    }
+    let (name, by) = (name.to_owned(), by.clone());
+    let (username, full_name) = (username.to_owned(), full_name.to_owned());
     store.write(move |write| {
-        let key = store::keys::by_id(write, &id)?
-            .ok_or_else(|| Error::new(Fault::NotFound, format!("There is no token with the id `{id}`.")))?;
-        store::keys::delete(write, &key.id)?;
-        write.publish(Topic::UserRevoked(key.user_id));
-        let owner = store::users::by_id(write, key.user_id)?.map(|user| user.username).unwrap_or_default();
-        note(write, Timestamp::now(), &actor, "token.revoke", &owner, &key.id)?;
-        Ok(key)
+        let now = Timestamp::now();
+        let mut user = find(write, &name)?;
+        // A name that stays may be older than today's rules.
+        if user.username != username
+            && let Err(why) = names::check_user(&username)
+        {
+            error = error.field("username", why);
+        }
+        if !error.fields.is_empty() {
+            return Err(error);
+        }
+        if let Some(other) = store::users::by_username(write, &username)?
+            && other.id != user.id
+        {
+            let message = format!("There is a user `{}` already.", other.username);
+            return Err(Error::new(Fault::Conflict, message).field("username", "It is in use and must be unique."));
+        }
+        if user.username == username && user.full_name == full_name {
+            return Ok(user);
+        }
+        let old = std::mem::replace(&mut user.username, username);
+        user.full_name = full_name;
+        user.updated_at = now;
+        store::users::update(write, &user)?;
+        let detail = if old == user.username { String::new() } else { format!("was {old}") };
+        note(write, now, &by, "user.update", &user.username, &detail)?;
+        Ok(user)
     })
 }
 
-/// The living person with this name.
-pub(super) fn find(conn: &rusqlite::Connection, name: &str) -> Result<User, Error> {
-    store::users::by_username(conn, name)?
-        .ok_or_else(|| Error::new(Fault::NotFound, format!("There is no user `{name}`.")))
+/// Makes a person an administrator, or takes that away. What they have open was opened with other rights, so
+/// it ends.
+pub fn set_admin(store: &Store, by: &By, name: &str, admin: bool) -> Result<User, Error> {
+    let (name, by) = (name.to_owned(), by.clone());
+    store.write(move |write| {
+        let now = Timestamp::now();
+        let mut user = find(write, &name)?;
+        if user.is_admin == admin {
+            return Ok(user);
+        }
+        if !admin {
+            keep_an_admin(write, &user, "changed")?;
+        }
+        user.is_admin = admin;
+        user.updated_at = now;
+        store::users::update(write, &user)?;
+        write.publish(Topic::UserRevoked(user.id));
+        note(write, now, &by, "user.update", &user.username, if admin { "admin" } else { "no admin" })?;
+        Ok(user)
+    })
+}
+
+/// The living person with this name or id.
+pub fn find(conn: &rusqlite::Connection, name: &str) -> Result<User, Error> {
+    let found = match Uuid::try_parse(name) {
+        Ok(id) => store::users::by_id(conn, UserId(id))?,
+        Err(_) => store::users::by_username(conn, name)?,
+    };
+    found.ok_or_else(|| Error::new(Fault::NotFound, format!("There is no user `{name}`.")))
 }
 
 fn keep_an_admin(conn: &rusqlite::Connection, user: &User, what: &str) -> Result<(), Error> {
@@ -323,7 +313,7 @@ pub(super) fn check_and_hash(password: &str) -> Result<String, Error> {
 }
 
 /// Checks the form of a new password; the text says what is wrong.
-pub(super) fn check_password(password: &str) -> Result<(), String> {
+pub fn check_password(password: &str) -> Result<(), String> {
     let (least, most) = (limits::PASSWORD_CHARS_MIN, limits::PASSWORD_BYTES_MAX);
     if password.chars().count() < least {
         return Err(format!("must have at least {least} characters"));
@@ -338,19 +328,20 @@ pub(super) fn check_password(password: &str) -> Result<(), String> {
 }
 
 /// Adds an audit row for something that was done.
-pub(super) fn note(
+pub fn note(
     write: &Write<'_>,
     now: Timestamp,
-    actor: &Actor,
+    by: impl Into<By>,
     action: &'static str,
     target: &str,
     detail: &str,
 ) -> Result<(), Error> {
+    let by = by.into();
     let entry = Entry {
-        actor: actor.clone(),
+        actor: by.actor,
         action,
         target: target.to_owned(),
-        ip: String::new(),
+        ip: by.ip,
         verdict: Verdict::Ok,
         detail: detail.to_owned(),
     };

@@ -72,6 +72,7 @@ pub fn add(
 pub(super) fn insert_in(write: &Write<'_>, actor: &Actor, workspace: &Workspace, now: Timestamp) -> Result<(), Error> {
     store::workspaces::insert(write, workspace)?;
     write.publish(Topic::Workspace(workspace.id));
+    write.publish(Topic::WorkspacesOf(workspace.owner_id));
     note(write, now, actor, "workspace.create", &title(workspace), "")
 }
 
@@ -111,6 +112,7 @@ pub(super) fn remove_in(write: &Write<'_>, actor: &Actor, workspace: &Workspace,
     }
     store::workspaces::remove(write, workspace.id, now)?;
     write.publish(Topic::Workspace(workspace.id));
+    write.publish(Topic::WorkspacesOf(workspace.owner_id));
     note(write, now, actor, "workspace.remove", &title(workspace), "")
 }
 

@@ -229,7 +229,10 @@ impl Conn {
     /// The answer makes this a long-lived connection.
     fn take_over(&mut self, head: &ResponseHead<'_>, id: Uuid, asked: Asked, cx: &mut Context) -> io::Result<()> {
         let mut out = Vec::new();
-        let stream = match cx.shared.arrivals.take(id) {
+        let start = cx.shared.arrivals.take(id);
+        // Neither upgrades nor chunks are for HTTP/1.0.
+        let too_old = asked.old && matches!(start, Some(Start::WebSocket(_) | Start::Events(_)));
+        let stream = match start {
             Some(Start::WebSocket(stream)) => {
                 answer::websocket(head, &mut out);
                 stream
@@ -245,7 +248,7 @@ impl Conn {
             }
         };
         let driven = Driven::new(stream, Arc::clone(&cx.shared));
-        if asked.old {
+        if too_old {
             drop(driven);
             return self.fail(426, "This needs HTTP/1.1.", Reason::Head, id, asked, cx);
         }

@@ -23,6 +23,8 @@ pub enum Topic {
     AgentRevoked(AgentId),
     /// A workspace or anything in it.
     Workspace(WorkspaceId),
+    /// Which workspaces and agents a user has, and their names.
+    WorkspacesOf(UserId),
     /// A user was suspended or removed, or one of their tokens was revoked.
     UserRevoked(UserId),
     /// The relay map.
@@ -31,8 +33,15 @@ pub enum Topic {
 
 struct Entry {
     topic: Topic,
-    address: Address,
+    listener: Listener,
     pending: AtomicBool,
+}
+
+enum Listener {
+    /// A stream gets mail.
+    Stream(Address),
+    /// Something that is no stream is called.
+    Call(Box<dyn Fn() + Send + Sync>),
 }
 
 /// Holds a subscription; dropping it ends it.
@@ -75,7 +84,17 @@ pub struct Hub {
 impl Hub {
     /// Subscribes a stream: it gets [`Mail::Changed`] after each publication.
     pub fn subscribe(&self, topic: Topic, address: Address) -> Subscription {
-        let entry = Arc::new(Entry { topic, address, pending: AtomicBool::new(false) });
+        self.listen(topic, Listener::Stream(address))
+    }
+
+    /// Has `call` run after each publication, on the thread that publishes: it must be quick and never
+    /// wait. For what has no stream.
+    pub fn subscribe_call(&self, topic: Topic, call: impl Fn() + Send + Sync + 'static) -> Subscription {
+        self.listen(topic, Listener::Call(Box::new(call)))
+    }
+
+    fn listen(&self, topic: Topic, listener: Listener) -> Subscription {
+        let entry = Arc::new(Entry { topic, listener, pending: AtomicBool::new(false) });
         let mut topics = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
         topics.entry(topic).or_default().push(Arc::clone(&entry));
         Subscription { entry, hub: Arc::downgrade(&self.topics) }
@@ -88,12 +107,19 @@ impl Hub {
             match topics.get(&topic) {
                 None => return,
                 Some(entries) => {
-                    entries.iter().filter(|entry| !entry.pending.swap(true, Ordering::AcqRel)).map(Arc::clone).collect()
+                    let due = |entry: &&Arc<Entry>| match entry.listener {
+                        Listener::Stream(_) => !entry.pending.swap(true, Ordering::AcqRel),
+                        Listener::Call(_) => true,
+                    };
+                    entries.iter().filter(due).map(Arc::clone).collect()
                 }
             }
         };
         for entry in due {
-            entry.address.post(Mail::Changed(topic));
+            match &entry.listener {
+                Listener::Stream(address) => address.post(Mail::Changed(topic)),
+                Listener::Call(call) => call(),
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Metrics {
     pub requests: Counter,
     /// Agent connections open at present, whether or not they are monitored.
     pub agent_connections: Gauge,
+    /// Connections of people's clients open at present.
+    pub client_connections: Gauge,
     /// Calls of agents that were answered well.
     pub agent_calls: Counter,
     /// Calls of agents that were answered with an error.
@@ -28,6 +30,12 @@ pub struct Metrics {
     pub agent_reports_dropped: Counter,
     /// One-way streams (logs, metadata, relay map, reinit) open at present.
     pub watchers: Gauge,
+    /// Peers that the coordinator knows at present: agents and clients with a stream, and those lost.
+    pub tailnet_peers: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// Tunnels that the coordinator knows at present.
+    pub tailnet_tunnels: Gauge,
+    /// Files being sent.
+    pub downloads: Gauge,
     /// Public connections open, as the edge last said.
     pub connections: Gauge,
     /// Public connections accepted since the start, as the edge last said.
@@ -46,6 +54,8 @@ impl Metrics {
         registry.register("http_requests", "Plain HTTP requests answered", requests.clone());
         let agent_connections = Gauge::default();
         registry.register("agent_connections", "Agent connections open", agent_connections.clone());
+        let client_connections = Gauge::default();
+        registry.register("client_connections", "Coordination connections of clients open", client_connections.clone());
         let agent_calls = Counter::default();
         registry.register("agent_calls", "Agent calls answered well", agent_calls.clone());
         let agent_call_errors = Counter::default();
@@ -64,6 +74,12 @@ impl Metrics {
         );
         let watchers = Gauge::default();
         registry.register("watchers", "One-way streams open", watchers.clone());
+        let tailnet_peers = Family::default();
+        registry.register("tailnet_peers", "Peers that the coordinator knows", tailnet_peers.clone());
+        let tailnet_tunnels = Gauge::default();
+        registry.register("tailnet_tunnels", "Tunnels that the coordinator knows", tailnet_tunnels.clone());
+        let downloads = Gauge::default();
+        registry.register("downloads", "Files being sent", downloads.clone());
         let connections = Gauge::default();
         registry.register("connections", "Public connections open", connections.clone());
         let connections_accepted = Gauge::default();
@@ -79,11 +95,15 @@ impl Metrics {
             registry: Mutex::new(registry),
             requests,
             agent_connections,
+            client_connections,
             agent_calls,
             agent_call_errors,
             agent_calls_delayed,
             agent_reports_dropped,
             watchers,
+            tailnet_peers,
+            tailnet_tunnels,
+            downloads,
             connections,
             connections_accepted,
             refused,

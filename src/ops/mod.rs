@@ -1,4 +1,5 @@
-//! What every part of a running server needs: named threads, work queues, mailboxes, topics, metrics.
+//! What every part of a running server needs: named threads, work queues, mailboxes, topics, bounded
+//! places, metrics.
 
 pub mod hub;
 pub mod jobs;

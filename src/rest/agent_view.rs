@@ -1,55 +1,31 @@
 //! An agent as people see it.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::auth::Visible;
-use super::dto::agents::{Agent, LogLine, Parts};
 use super::reply::Reply;
 use super::request::Call;
 use super::websocket;
 use crate::config::limits;
 use crate::domain::access::UserAuth;
-use crate::domain::{Error, Fault, agents};
-use crate::model::Timestamp;
-use crate::store::{apps, logs, scripts};
-use crate::streams;
+use crate::domain::credential::Credential;
+use crate::domain::inventory::{self, Look};
+use crate::domain::shown::agents::LogLine;
+use crate::domain::{Error, Fault};
+use crate::store::logs;
+use crate::streams::{self, Form, Visitor};
 
 /// Lines read from the store at once.
 const PAGE: i64 = 2_000;
 
 /// `GET …/{agent}`: the CLI asks every 500 ms while it waits (v2.24.0 cli/cliui/agent.go).
 pub(super) fn show(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = &call.service.app;
-    let agent = &seen.agent;
-    let declared = apps::of_agent(conn, agent.id)?;
-    let statuses = if declared.is_empty() { Vec::new() } else { apps::statuses(conn, agent.id)? };
-    let sources = logs::sources(conn, agent.id)?;
-    let scripts = scripts::of_agent(conn, agent.id)?;
-    let connection = agents::connection(agent, app.presence.of(agent.id), Timestamp::now());
-    let latency = match app.nodes.of(agent.id) {
-        Some(node) => agents::latency(&node, &app.derp_map.now().region_names()),
-        None => BTreeMap::new(),
-    };
-    Reply::json(
-        200,
-        &Agent::of(Parts {
-            agent,
-            place: &seen.place,
-            connection,
-            health: agents::health(connection.status, agent.lifecycle_state),
-            latency,
-            apps: &declared,
-            statuses: &statuses,
-            sources: &sources,
-            scripts: &scripts,
-            startup_script_behavior: agents::startup_script_behavior(&scripts),
-            troubleshooting_url: &app.settings.troubleshooting_url,
-        }),
-    )
+    let place = seen.place;
+    let look = Look::new(&call.service.app);
+    let furnished = inventory::furnish(conn, seen.agent)?;
+    Reply::json(200, &look.agent(&furnished, &place.workspace_name, &place.owner_name))
 }
 
 #[derive(Serialize)]
@@ -94,7 +70,10 @@ pub(super) fn logs(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<
     let agent = seen.agent.id;
     if call.query.get("follow").is_some() {
         let app = call.service.app.clone();
-        return Ok(websocket::upgrade(call, || streams::logs::follow(app, agent, after, seen.user.user.id)));
+        return websocket::upgrade_if(call, || {
+            let visitor = Visitor::admit(&app, Credential::of(&seen.user), agent.0)?;
+            Ok(streams::logs::follow(app, agent, after, visitor))
+        });
     }
     let mut body = vec![b'['];
     let mut last = after;
@@ -132,12 +111,18 @@ fn bound(call: &Call<'_>, name: &'static str) -> Result<Option<i64>, Error> {
 
 /// `GET …/{agent}/watch-metadata`.
 pub(super) fn watch_metadata(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = call.service.app.clone();
-    Ok(websocket::events(call, streams::metadata::watch_events(app, seen.agent.id, seen.user.user.id)))
+    metadata(call, &seen, Form::Events)
 }
 
 /// `GET …/{agent}/watch-metadata-ws`.
 pub(super) fn watch_metadata_ws(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    let app = call.service.app.clone();
-    Ok(websocket::upgrade(call, || streams::metadata::watch_websocket(app, seen.agent.id, seen.user.user.id)))
+    metadata(call, &seen, Form::WebSocket)
+}
+
+fn metadata(call: &Call<'_>, seen: &Visible, form: Form) -> Result<Reply, Error> {
+    let (app, agent) = (call.service.app.clone(), seen.agent.id);
+    websocket::one_way(call, form, || {
+        let visitor = Visitor::admit(&app, Credential::of(&seen.user), agent.0)?;
+        Ok(streams::metadata::watch(app, agent, visitor, form))
+    })
 }

@@ -4,14 +4,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::dto::agents::LogSource;
 use super::json;
 use super::reply::Reply;
 use super::request::Call;
+use super::tailnet::check_version;
 use super::websocket;
 use crate::config::limits;
 use crate::domain::access::AgentAuth;
 use crate::domain::agent_logs::{self, Appended};
+use crate::domain::shown::agents::LogSource;
 use crate::domain::{Error, Fault, git_key};
 use crate::model::{AgentId, LogSourceId, Timestamp};
 use crate::ops::hub::Topic;
@@ -190,8 +191,7 @@ pub(super) fn reinit(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     Ok(websocket::events(call, streams::reinit::wait(app, auth.agent().id)))
 }
 
-/// `GET …/me/rpc`: the agent's lifeline. Any 2.x is taken: calls of newer minors are answered
-/// Unimplemented, while a refused version would make the agent knock for ever.
+/// `GET …/me/rpc`: the agent's lifeline.
 pub(super) fn rpc(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     let version = match call.query.text("version") {
         // coder v2.7 sends none.
@@ -204,38 +204,4 @@ pub(super) fn rpc(call: &Call<'_>, auth: AgentAuth) -> Result<Reply, Error> {
     let (app, peer) = (call.service.app.clone(), call.peer.clone());
     let version = version.to_owned();
     Ok(websocket::upgrade(call, move || streams::rpc::agent(app, auth.into_agent(), version, monitored, peer)))
-}
-
-/// The message is compared verbatim by clients (coder v2.24.0 codersdk/workspacesdk/dialer.go).
-fn check_version(version: &str) -> Result<(), Error> {
-    let numbers = version.split_once('.').and_then(|(major, minor)| {
-        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u32>().ok())?;
-        Some((number(major)?, number(minor)?))
-    });
-    let detail = match numbers {
-        Some((2, _)) => return Ok(()),
-        Some(_) => "This server speaks version 2.",
-        None => "A version is two numbers with a dot between them.",
-    };
-    Err(Error::new(Fault::Invalid, "Unknown or unsupported API version").field("version", detail))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn takes_every_second_version_and_refuses_all_others_with_the_exact_message() {
-        for good in ["2.0", "2.6", "2.9", "2.99"] {
-            assert!(check_version(good).is_ok(), "{good}");
-        }
-        for bad in ["1.0", "99.0", "3.1", "nonsense", "2", "2.", ".6", "2.x", "2.6.1", "+2.6", "-2.6", "2.-1"] {
-            let error = check_version(bad).err();
-            assert_eq!(
-                error.map(|error| error.message).as_deref(),
-                Some("Unknown or unsupported API version"),
-                "{bad}"
-            );
-        }
-    }
 }

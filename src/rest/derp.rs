@@ -32,12 +32,16 @@ pub(super) fn relay(call: &Call<'_>) -> Result<Reply, Error> {
     if is_websocket {
         Ok(websocket::upgrade_any_origin(call, SUBPROTOCOL, stream))
     } else {
-        Ok(websocket::raw(call, stream()))
+        // The stream writes the real head.
+        Ok(websocket::raw(call, 200, stream()).header("Upgrade", "DERP"))
     }
 }
 
 /// How the relay is asked for, if it is.
 fn way(call: &Call<'_>) -> Option<By> {
+    if call.http_1_0 {
+        return None;
+    }
     let upgrade = call.upgrade.as_deref().unwrap_or_default();
     let mut asked = upgrade.split(',').map(str::trim);
     let fast_start = call.header("Derp-Fast-Start") == Some("1");

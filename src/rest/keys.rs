@@ -1,7 +1,5 @@
 //! Session tokens: made, listed, revoked.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -10,11 +8,9 @@ use super::dto::users::Key;
 use super::json;
 use super::reply::Reply;
 use super::request::Call;
-use crate::config::limits;
-use crate::domain::access::{self, TokenSpec};
+use crate::domain::sessions::{self, TokenSpec};
 use crate::domain::{Error, Fault};
-use crate::store::keys::{self, ApiKey, LoginType, Scope};
-use crate::store::users;
+use crate::store::keys::{self, ApiKey, LoginType};
 
 #[derive(Serialize)]
 struct Created<'a> {
@@ -23,8 +19,7 @@ struct Created<'a> {
 
 /// `POST …/users/{user}/keys`: a session as signing in makes one; `coder login --token` asks for it.
 pub(super) fn create_session(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let spec = TokenSpec { name: String::new(), lifetime: limits::REST_TOKEN_LIFETIME, scope: Scope::All };
-    create_key(call, &target, LoginType::Password, spec)
+    create_key(call, &target, TokenSpec::session(&call.service.app))
 }
 
 #[derive(Deserialize, Default)]
@@ -39,36 +34,31 @@ struct CreateToken {
 /// `POST …/users/{user}/keys/tokens`.
 pub(super) fn create(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let body: CreateToken = json::body(&call.body)?;
-    let spec = TokenSpec::new(&body.token_name, body.lifetime, &body.scope)?;
-    create_key(call, &target, LoginType::Token, spec)
+    let most = call.service.app.settings.max_token_lifetime;
+    create_key(call, &target, TokenSpec::token(&body.token_name, body.lifetime, &body.scope, most)?)
 }
 
-fn create_key(call: &Call<'_>, target: &Target, login_type: LoginType, spec: TokenSpec) -> Result<Reply, Error> {
-    let app = &call.service.app;
-    let key = access::create_token(app, target.caller.actor(), &target.user, login_type, spec, &call.peer)?;
-    Reply::json(201, &Created { key: &key })
+fn create_key(call: &Call<'_>, target: &Target, spec: TokenSpec) -> Result<Reply, Error> {
+    let key = sessions::create(&call.service.app.store, &target.by(call), &target.user, spec)?;
+    Reply::json(201, &Created { key: &key.to_string() })
+}
+
+/// `GET …/users/{user}/keys`: sessions and tokens alike, newest first, so that a person can find and revoke what
+/// they do not know. The real server has no such list.
+pub(super) fn list(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    let found = call.service.app.store.read(|conn| sessions::list(conn, Some(&target.user)))?;
+    let keys: Vec<Key<'_>> = found.iter().map(|(key, name)| Key::of(key, Some(name))).collect();
+    Reply::json(200, &keys)
 }
 
 /// `GET …/users/{user}/keys/tokens`: tokens made on purpose, newest first; of everybody when an
 /// administrator asks with `include_all`.
-pub(super) fn list(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+pub(super) fn list_tokens(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let all = matches!(call.query.text("include_all"), "true" | "1" | "t" | "T" | "TRUE" | "True");
-    let all = all && target.caller.user.is_admin;
-    let (found, names) = call.service.app.store.read(|conn| -> Result<_, Error> {
-        let found = keys::list(conn, (!all).then_some(target.user.id))?;
-        let names: HashMap<_, _> = if all {
-            users::list(conn)?.into_iter().map(|user| (user.id, user.username)).collect()
-        } else {
-            HashMap::from([(target.user.id, target.user.username.clone())])
-        };
-        Ok((found, names))
-    })?;
-    let tokens: Vec<Key<'_>> = found
-        .iter()
-        .filter(|key| key.login_type == LoginType::Token)
-        // A removed person's tokens are nobody's.
-        .filter_map(|key| Some(Key::of(key, Some(names.get(&key.user_id)?))))
-        .collect();
+    let of = if all && target.caller.user.is_admin { None } else { Some(&target.user) };
+    let found = call.service.app.store.read(|conn| sessions::list(conn, of))?;
+    let made_on_purpose = found.iter().filter(|(key, _)| key.login_type == LoginType::Token);
+    let tokens: Vec<Key<'_>> = made_on_purpose.map(|(key, name)| Key::of(key, Some(name))).collect();
     if tokens.is_empty() {
         // What the real server says here; its clients expect no other (golden 236).
         return Reply::json(200, &Value::Null);
@@ -83,8 +73,8 @@ struct TokenConfig {
 }
 
 /// `GET …/users/{user}/keys/tokens/tokenconfig`.
-pub(super) fn config(_: &Call<'_>, _: Target) -> Result<Reply, Error> {
-    Reply::json(200, &TokenConfig { max_token_lifetime: limits::TOKEN_LIFETIME_MAX.as_nanos() })
+pub(super) fn config(call: &Call<'_>, _: Target) -> Result<Reply, Error> {
+    Reply::json(200, &TokenConfig { max_token_lifetime: call.service.app.settings.max_token_lifetime.as_nanos() })
 }
 
 /// `GET …/users/{user}/keys/tokens/{name}`.
@@ -110,7 +100,7 @@ fn show(found: Option<ApiKey>, target: &Target) -> Result<Reply, Error> {
 
 /// `DELETE …/users/{user}/keys/{key}`.
 pub(super) fn delete(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let app = &call.service.app;
-    access::revoke_token(app, target.caller.actor(), &target.user, call.param(1), "token.revoke", &call.peer)?;
+    let store = &call.service.app.store;
+    sessions::revoke(store, &target.by(call), Some(target.user.id), call.param(1), "token.revoke")?;
     Ok(Reply::empty(204))
 }

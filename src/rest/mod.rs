@@ -5,21 +5,39 @@
 
 mod agent_view;
 mod agents_me;
+mod audit;
 mod auth;
+mod builds;
+mod authcheck;
+mod debug;
+mod deployment;
+mod bin;
 mod derp;
 mod dto;
 mod identity;
 mod json;
 mod keys;
 mod limiter;
+mod notifications;
 mod operator;
+mod organizations;
+mod paging;
+mod preferences;
+mod pages;
 mod reply;
 mod request;
 mod routes;
+mod sign_in;
 mod site;
+mod tailnet;
+mod templates;
+mod terminals;
 mod users;
+mod watch;
 mod websocket;
 mod workers;
+mod workspace_changes;
+mod workspaces;
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -34,11 +52,8 @@ pub use workers::Rest;
 use crate::config::limits;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
+use crate::ops::places::Places;
 use crate::streams::Arrivals;
-
-/// What clients take for the server's version: the API that is spoken, then our own version. VS Code
-/// and JetBrains parse it strictly as semver with a leading `v`.
-pub const VERSION: &str = concat!("v2.24.0+moorline.", env!("CARGO_PKG_VERSION"));
 
 /// Starts answering what the edge sends to `listener`. `secret` proves that it is the edge.
 pub fn start(
@@ -59,6 +74,11 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
+    /// Files being sent.
+    /// Files being sent, by address.
+    downloads: Places<String>,
+    /// Files being sent, in all.
+    all_downloads: Places<()>,
 }
 
 impl Service {
@@ -66,6 +86,8 @@ impl Service {
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            downloads: Places::default(),
+            all_downloads: Places::default(),
             table: Table::new(),
             app,
             arrivals,
@@ -104,6 +126,7 @@ fn answer_or_500(call: &mut Call<'_>) -> (Reply, Option<Rate>) {
     let outcome = catch_unwind(AssertUnwindSafe(|| answer(call, &mut rate)));
     let reply = match outcome {
         Ok(Ok(reply)) => reply,
+        Ok(Err(error)) if pages::are_wanted(call) => pages::error(&error, call),
         Ok(Err(error)) => Reply::error(&error, call),
         Err(_) => {
             // A stream that was left before the panic has nobody to take it.
@@ -151,12 +174,12 @@ fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> 
 /// Counts a request against the limit that it falls under.
 fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
     let service = call.service;
-    let signs_in = matches!(found, Found::Route(Handler::Open(_), _)) && call.path == users::LOGIN_PATH;
-    if signs_in {
+    if matches!(found, Found::Route(..)) && sign_in::tries_a_password(call) {
         return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
     }
     let exempt = service.app.settings.requests_per_minute == 0
-        || !call.path.starts_with("/api/v2")
+        // Pages and programs are cheap to look at; what a form does is not.
+        || (!call.path.starts_with("/api/v2") && call.method != "POST")
         // The admin socket has no address.
         || call.peer.is_empty()
         || limiter::is_loopback(&call.peer);
@@ -170,6 +193,8 @@ fn pass(call: &Call<'_>, guard: Option<Guard>) -> Result<(), Error> {
         Guard::Target => auth::target(call, conn).map(drop),
         Guard::Agent => auth::agent(call, conn).map(drop),
         Guard::Visible => auth::visible(call, conn).map(drop),
+        Guard::Workspace => auth::workspace(call, conn).map(drop),
+        Guard::Build => auth::build(call, conn).map(drop),
     })
 }
 
@@ -181,6 +206,13 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
         Handler::User(answer) => {
             let user = app.store.read(|conn| auth::user(call, conn))?;
             note(&user);
+            answer(call, user)
+        }
+        Handler::Admin(answer) => {
+            let user = app.store.read(|conn| auth::user(call, conn))?;
+            note(&user);
+            auth::administrator(&user, "Only administrators may see and change this.")
+                .map_err(|error| error.detail("Ask one of them, or sign in with another account."))?;
             answer(call, user)
         }
         Handler::UserOfAgents(answer) => {
@@ -201,6 +233,21 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
             let visible = auth::visible(call, conn)?;
             note(&visible.user);
             answer(call, conn, visible)
+        }),
+        Handler::Workspace(answer) => app.store.read(|conn| {
+            let seen = auth::workspace(call, conn)?;
+            note(&seen.user);
+            answer(call, conn, seen)
+        }),
+        Handler::Change(answer) => {
+            let seen = app.store.read(|conn| auth::workspace(call, conn))?;
+            note(&seen.user);
+            answer(call, seen)
+        }
+        Handler::Build(answer) => app.store.read(|conn| {
+            let seen = auth::build(call, conn)?;
+            note(&seen.user);
+            answer(call, conn, seen)
         }),
         Handler::Either(answer) => {
             app.store.read(|conn| match auth::agent(call, conn) {

@@ -3,15 +3,12 @@
 use std::borrow::Cow;
 use std::io::Write as _;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ring::rand::{SecureRandom, SystemRandom};
 use serde::Serialize;
 
-use super::VERSION;
 use super::limiter::Rate;
 use super::request::Call;
 use crate::domain::{Error, Fault, Field};
+use crate::model::version;
 
 /// An answer, without the headers that every answer carries.
 #[derive(Debug)]
@@ -20,6 +17,8 @@ pub(super) struct Reply {
     pub content_type: Option<&'static str>,
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Vec<u8>,
+    /// Bytes of the whole body when `body` is not it: to HEAD, and before a stream.
+    pub length: Option<u64>,
 }
 
 const JSON: &str = "application/json; charset=utf-8";
@@ -37,17 +36,17 @@ impl Reply {
     /// JSON that is written already.
     pub(super) fn json_body(status: u16, mut body: Vec<u8>) -> Reply {
         body.push(b'\n');
-        Reply { status, content_type: Some(JSON), headers: Vec::new(), body }
+        Reply { status, content_type: Some(JSON), headers: Vec::new(), body, length: None }
     }
 
     /// Plain text.
     pub(super) fn text(status: u16, text: impl Into<String>) -> Reply {
-        Reply { status, content_type: Some(TEXT), headers: Vec::new(), body: text.into().into_bytes() }
+        Reply { status, content_type: Some(TEXT), headers: Vec::new(), body: text.into().into_bytes(), length: None }
     }
 
     /// No body.
     pub(super) fn empty(status: u16) -> Reply {
-        Reply { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+        Reply { status, content_type: None, headers: Vec::new(), body: Vec::new(), length: None }
     }
 
     /// Adds a header line.
@@ -71,6 +70,7 @@ impl Reply {
             Fault::Conflict => (409, log::Level::Debug),
             Fault::TooLarge => (413, log::Level::Debug),
             Fault::TooMany => (429, log::Level::Info),
+            Fault::Unreachable => (502, log::Level::Debug),
             Fault::StorageFull => (507, log::Level::Error),
             Fault::Overloaded => (503, log::Level::Warn),
             Fault::Unimplemented => (501, log::Level::Info),
@@ -90,7 +90,7 @@ impl Reply {
         let mut out = Vec::with_capacity(640 + self.body.len());
         head(&mut out, self.status);
         line(&mut out, "X-Coder-Request-Id", call.id.as_hyphenated().encode_lower(&mut [0; 36]));
-        line(&mut out, "X-Coder-Build-Version", VERSION);
+        line(&mut out, "X-Coder-Build-Version", &version::claimed(call.header("User-Agent")));
         line(&mut out, "X-Content-Type-Options", "nosniff");
         if !self.headers.iter().any(|(name, _)| *name == "Vary") {
             line(&mut out, "Vary", "Origin, Cookie");
@@ -107,8 +107,9 @@ impl Reply {
         if let Some(content_type) = self.content_type {
             line(&mut out, "Content-Type", content_type);
         }
-        if self.status != 204 {
-            number(&mut out, "Content-Length", u64::try_from(self.body.len()).unwrap_or(0));
+        if !matches!(self.status, 204 | 304) {
+            let length = self.length.or_else(|| u64::try_from(self.body.len()).ok());
+            number(&mut out, "Content-Length", length.unwrap_or(0));
         }
         out.extend_from_slice(b"\r\n");
         if call.method != "HEAD" {
@@ -140,17 +141,16 @@ fn csrf_cookie(out: &mut Vec<u8>, call: &Call<'_>) {
     if call.cookie(super::auth::CSRF_COOKIE).is_some() {
         return;
     }
-    let mut random = [0_u8; 32];
-    if SystemRandom::new().fill(&mut random).is_err() {
+    let token = super::auth::csrf_token(call);
+    if token.is_empty() {
         return;
     }
     let secure = if call.secure { "; Secure" } else { "" };
     // A Vec takes every write.
     let _ = write!(
         out,
-        "Set-Cookie: {}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}\r\n",
+        "Set-Cookie: {}={token}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}\r\n",
         super::auth::CSRF_COOKIE,
-        STANDARD.encode(random)
     );
 }
 
@@ -176,6 +176,9 @@ fn reason(status: u16) -> &'static str {
         201 => "Created",
         202 => "Accepted",
         204 => "No Content",
+        206 => "Partial Content",
+        303 => "See Other",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
@@ -183,10 +186,12 @@ fn reason(status: u16) -> &'static str {
         405 => "Method Not Allowed",
         409 => "Conflict",
         413 => "Content Too Large",
+        416 => "Range Not Satisfiable",
         426 => "Upgrade Required",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
         501 => "Not Implemented",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
         507 => "Insufficient Storage",
         _ => "",

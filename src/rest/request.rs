@@ -1,5 +1,6 @@
 //! A request as handlers see it: tiny_http's parts plus what the edge said about the connection.
 
+use std::cell::OnceCell;
 use std::io::Read;
 
 use subtle::ConstantTimeEq;
@@ -44,6 +45,8 @@ pub(super) struct Call<'a> {
     pub operator: Option<String>,
     /// Decoded path parameters, in order.
     pub params: Vec<String>,
+    /// See [`super::auth::csrf_token`].
+    pub csrf: OnceCell<String>,
     headers: &'a [Header],
 }
 
@@ -101,6 +104,7 @@ impl<'a> Call<'a> {
             http_1_0: false,
             operator: None,
             params: Vec::new(),
+            csrf: OnceCell::new(),
             headers: request.headers(),
         };
         call.id = call.header(REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::new_v4);
@@ -164,6 +168,11 @@ impl Query {
     /// The first value of a parameter; `Some("")` for one without value.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// Every value of a parameter.
+    pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
     }
 
     /// The first value of a parameter, empty when absent.

@@ -1,69 +1,288 @@
-//! People: sign-in, sign-out, who somebody is, their key for git.
+//! People: who there is, and what administrators do with them. The same rules as for `moorline user`.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::auth::{SESSION_TOKEN, Target};
-use super::dto;
-use super::json::{self, require};
+use super::auth::{Target, administrator};
+use super::dto::users::{PublicKey, User, role_names};
+use super::json;
+use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
-use crate::domain::access::{self, UserAuth};
+use crate::domain::access::UserAuth;
+use crate::domain::terms::Terms;
+use crate::domain::users::{self, NewUser};
 use crate::domain::{Error, Fault, git_key};
 use crate::model::Timestamp;
-use crate::store::audit::{self, Entry, Verdict};
-use crate::store::users::{self, GitSshKey};
+use crate::store;
+use crate::store::users::{GitSshKey, Status};
 
-/// Where sign-ins are counted.
-pub(super) const LOGIN_PATH: &str = "/api/v2/users/login";
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Login {
-    email: String,
-    password: String,
-}
-
-#[derive(Serialize)]
-struct LoggedIn<'a> {
-    session_token: &'a str,
-}
-
-/// `POST …/users/login`.
-pub(super) fn login(call: &Call<'_>) -> Result<Reply, Error> {
-    let body: Login = json::body(&call.body)?;
-    require(&[("email", &body.email), ("password", &body.password)])?;
-    let looks_right = body.email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
-    if !looks_right {
-        return Err(Error::new(Fault::Invalid, "The e-mail address is not one.")
-            .field("email", "It needs a name, an @ and a host."));
-    }
-    let token = access::sign_in(&call.service.app, &body.email, &body.password, &call.peer)?;
-    let secure = if call.secure { "; Secure" } else { "" };
-    let cookie = format!("{SESSION_TOKEN}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
-    Ok(Reply::json(201, &LoggedIn { session_token: &token })?.header("Set-Cookie", cookie))
-}
-
-/// `POST …/users/logout`: revokes the token that was used.
-pub(super) fn logout(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    access::revoke_token(&call.service.app, auth.actor(), &auth.user, &auth.key().id, "user.logout", &call.peer)?;
-    Ok(Reply::message(200, "You are signed out.")?
-        .header("Set-Cookie", format!("{SESSION_TOKEN}=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax")))
+fn show_user(call: &Call<'_>, status: u16, user: &store::users::User) -> Result<Reply, Error> {
+    Reply::json(status, &User::of(user, call.service.app.organization_id()))
 }
 
 /// `GET …/users/{user}`.
 pub(super) fn show(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    Reply::json(200, &dto::users::User::of(&target.user, call.service.app.organization_id()))
+    show_user(call, 200, &target.user)
+}
+
+#[derive(Serialize)]
+struct Users<'a> {
+    users: Vec<User<'a>>,
+    count: usize,
+}
+
+/// `GET …/users`: everybody for administrators, oneself for others (golden 227).
+pub(super) fn list(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
+    let page = Page::of(call)?;
+    let wanted = Wanted::of(call.query.text("q"))?;
+    let app = &call.service.app;
+    let mut found = match auth.user.is_admin {
+        true => app.store.read(|conn| store::users::list(conn).map_err(Error::from))?,
+        false => vec![auth.user],
+    };
+    found.retain(|user| wanted.fits(user));
+    let count = found.len();
+    let after = page.after_id;
+    let known = after.and_then(|id| found.iter().position(|user| user.id.0 == id));
+    let organization = app.organization_id();
+    let users = page.take(found.iter().skip(known.map_or(0, |at| at + 1))).map(|user| User::of(user, organization));
+    Reply::json(200, &Users { users: users.collect(), count })
+}
+
+/// What `q=` asks for (coder v2.24.0 coderd/searchquery/search.go Users).
+#[derive(Default)]
+struct Wanted {
+    search: Vec<String>,
+    status: Vec<String>,
+    roles: Vec<String>,
+    login_types: Vec<String>,
+    seen: (Option<Timestamp>, Option<Timestamp>),
+    created: (Option<Timestamp>, Option<Timestamp>),
+    /// Nobody here has an account at GitHub.
+    nobody: bool,
+}
+
+impl Wanted {
+    fn of(text: &str) -> Result<Wanted, Error> {
+        let mut wanted = Wanted::default();
+        for (key, value) in Terms::parse(text)?.0 {
+            let list = || value.split(',').map(str::to_owned);
+            let instant = |key: &str| {
+                let wrong = || Error::new(Fault::Invalid, "The search makes no sense.");
+                Timestamp::parse(&value.to_uppercase())
+                    .map(Some)
+                    .map_err(|_| wrong().field(key.to_owned(), "An instant like 2026-01-31T00:00:00Z is expected."))
+            };
+            match key.as_str() {
+                "" | "search" => wanted.search.push(value),
+                "status" => wanted.status.extend(list()),
+                "role" => wanted.roles.extend(list()),
+                "login_type" => wanted.login_types.extend(list()),
+                "last_seen_after" => wanted.seen.0 = instant("last_seen_after")?,
+                "last_seen_before" => wanted.seen.1 = instant("last_seen_before")?,
+                "created_after" => wanted.created.0 = instant("created_after")?,
+                "created_before" => wanted.created.1 = instant("created_before")?,
+                "github_com_user_id" => wanted.nobody |= value != "0",
+                other => return Err(Terms::unknown(other)),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn fits(&self, user: &store::users::User) -> bool {
+        let text = [&user.username, &user.email, &user.full_name].map(|text| text.to_lowercase());
+        let found = |word: &String| text.iter().any(|text| text.contains(word.as_str()));
+        let one_of = |list: &[String], word: &str| list.is_empty() || list.iter().any(|one| one == word);
+        let seen = user.last_seen_at.unwrap_or(Timestamp::GO_ZERO);
+        let within = |range: &(Option<Timestamp>, Option<Timestamp>), at: Timestamp| {
+            range.0.is_none_or(|from| at >= from) && range.1.is_none_or(|to| at <= to)
+        };
+        let has_role = |role: &String| role == "member" || role_names(user).contains(&role.as_str());
+        !self.nobody
+            && self.search.iter().all(found)
+            && one_of(&self.status, user.status.as_str())
+            && one_of(&self.login_types, "password")
+            && (self.roles.is_empty() || self.roles.iter().any(has_role))
+            && within(&self.seen, seen)
+            && within(&self.created, user.created_at)
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct CreateUser {
+    email: String,
+    username: String,
+    name: String,
+    password: String,
+    login_type: String,
+    user_status: String,
+    organization_ids: Vec<String>,
+    /// By clients older than v2.18.
+    organization_id: String,
+}
+
+/// `POST …/users`.
+pub(super) fn create(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
+    administrator(&auth, "Only administrators can add users.")?;
+    let body: CreateUser = json::body(&call.body)?;
+    let app = &call.service.app;
+    let refusal = || Error::new(Fault::Invalid, format!("User `{}` was not added.", body.username));
+    let organization = app.organization_id();
+    let named = body.organization_ids.iter().chain([&body.organization_id]).filter(|id| !id.is_empty());
+    if !named.into_iter().all(|id| Uuid::try_parse(id).is_ok_and(|id| id == organization)) {
+        return Err(refusal().field("organization_ids", "This server has one organization, and this is not its id."));
+    }
+    let password = match (body.login_type.as_str(), body.password.as_str()) {
+        ("none", "") => None,
+        ("none", _) => return Err(refusal().field("password", "Who has no login has no password.")),
+        ("" | "password", password) => Some(password.to_owned()),
+        _ => {
+            return Err(refusal().field("login_type", "One of password and none: people sign in here with a password."));
+        }
+    };
+    // "Dormant" is how the real server calls people who have not been here yet.
+    if !matches!(body.user_status.as_str(), "" | "active" | "dormant") {
+        return Err(refusal().field("user_status", "A new user is active."));
+    }
+    let new = NewUser {
+        name: body.username.clone(),
+        email: body.email.clone(),
+        full_name: body.name.clone(),
+        admin: false,
+        password,
+    };
+    let user = users::add(&app.store, &auth.by(&call.peer), new).map_err(in_their_words)?;
+    show_user(call, 201, &user)
+}
+
+/// Field names as REST clients sent them.
+fn in_their_words(mut error: Error) -> Error {
+    for field in &mut error.fields {
+        field.field = match field.field.as_str() {
+            "name" => "username".into(),
+            "full_name" => "name".into(),
+            _ => continue,
+        };
+    }
+    error
+}
+
+/// `DELETE …/users/{user}`.
+pub(super) fn delete(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    if target.caller.user.id == target.user.id {
+        return Err(Error::new(Fault::Forbidden, "You cannot remove yourself; another administrator can."));
+    }
+    administrator(&target.caller, "Only administrators can remove users.")?;
+    users::remove(&call.service.app.store, &target.by(call), &target.id(), false)?;
+    Reply::message(200, "The user was removed.")
+}
+
+/// `PUT …/users/{user}/status/suspend`.
+pub(super) fn suspend(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    if target.caller.user.id == target.user.id {
+        return Err(Error::new(Fault::Invalid, "You cannot suspend yourself; another administrator can."));
+    }
+    set_status(call, &target, Status::Suspended)
+}
+
+/// `PUT …/users/{user}/status/activate`.
+pub(super) fn activate(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    set_status(call, &target, Status::Active)
+}
+
+fn set_status(call: &Call<'_>, target: &Target, status: Status) -> Result<Reply, Error> {
+    administrator(&target.caller, "Only administrators can suspend and activate users.")?;
+    let user = users::set_status(&call.service.app.store, &target.by(call), &target.id(), status)?;
+    show_user(call, 200, &user)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Profile {
+    username: String,
+    name: String,
+}
+
+/// `PUT …/users/{user}/profile`: the full name; the user name by administrators only, since host names and
+/// declarations are made of it.
+pub(super) fn set_profile(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    let body: Profile = json::body(&call.body)?;
+    json::require(&[("username", &body.username)])?;
+    if body.username != target.user.username {
+        administrator(&target.caller, "Only administrators can change user names.")?;
+    }
+    let by = target.by(call);
+    let user = users::set_profile(&call.service.app.store, &by, &target.id(), &body.username, &body.name)?;
+    show_user(call, 200, &user)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct NewPassword {
+    old_password: String,
+    password: String,
+}
+
+/// `PUT …/users/{user}/password`: one's own with the old one, others' by administrators. All tokens of the
+/// person are revoked, the one of this request too if it is theirs.
+pub(super) fn set_password(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    let body: NewPassword = json::body(&call.body)?;
+    let (store, by) = (&call.service.app.store, target.by(call));
+    if target.caller.user.id == target.user.id {
+        json::require(&[("old_password", &body.old_password), ("password", &body.password)])?;
+        users::change_own_password(store, &by, &target.id(), &body.old_password, &body.password)?;
+    } else {
+        users::set_password(store, &by, &target.id(), &body.password)?;
+    }
+    Ok(Reply::empty(204))
+}
+
+#[derive(Serialize)]
+struct Roles {
+    roles: &'static [&'static str],
+    organization_roles: std::collections::BTreeMap<Uuid, [&'static str; 0]>,
+}
+
+/// `GET …/users/{user}/roles`.
+pub(super) fn roles(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    let organization_roles = [(call.service.app.organization_id(), [])].into();
+    Reply::json(200, &Roles { roles: role_names(&target.user), organization_roles })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct SetRoles {
+    roles: Vec<String>,
+}
+
+/// `PUT …/users/{user}/roles`: `owner` makes an administrator; there are no other roles.
+pub(super) fn set_roles(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
+    administrator(&target.caller, "Only administrators can change roles.")?;
+    if target.caller.user.id == target.user.id {
+        return Err(Error::new(Fault::Invalid, "You cannot change your own roles; another administrator can."));
+    }
+    let body: SetRoles = json::body(&call.body)?;
+    if let Some(other) = body.roles.iter().find(|role| !matches!(role.as_str(), "owner" | "member")) {
+        let shown: String = other.chars().take(64).collect();
+        return Err(Error::new(Fault::Invalid, "The roles were not changed.")
+            .field("roles", format!("{shown:?} is no role of this server; owner (administrator) is the only one.")));
+    }
+    let admin = body.roles.iter().any(|role| role == "owner");
+    let user = users::set_admin(&call.service.app.store, &target.by(call), &target.id(), admin)?;
+    show_user(call, 200, &user)
 }
 
 /// `GET …/users/{user}/gitsshkey`: the public half.
 pub(super) fn git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let key = call.service.app.store.read(|conn| users::git_ssh_key(conn, target.user.id).map_err(Error::from))?;
-    let Some(key) = key else {
+    let read = |conn: &rusqlite::Connection| store::users::git_ssh_key(conn, target.user.id).map_err(Error::from);
+    let Some(key) = call.service.app.store.read(read)? else {
         return Err(
             Error::new(Fault::Internal, "The user has no git SSH key.").detail("Make one: coder publickey --reset.")
         );
     };
-    Reply::json(200, &dto::users::PublicKey::of(&key))
+    Reply::json(200, &PublicKey::of(&key))
 }
 
 /// `PUT …/users/{user}/gitsshkey`: a new pair.
@@ -71,19 +290,12 @@ pub(super) fn new_git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, 
     let app = &call.service.app;
     let now = Timestamp::now();
     let key = git_key::generate(app.store.sealer(), target.user.id, now)?;
-    let entry = Entry {
-        actor: target.caller.actor(),
-        action: "user.gitsshkey",
-        target: target.user.username.clone(),
-        ip: call.peer.clone(),
-        verdict: Verdict::Ok,
-        detail: String::new(),
-    };
+    let (by, name) = (target.by(call), target.user.username.clone());
     let stored = app.store.write(move |write| -> Result<GitSshKey, Error> {
-        users::put_git_ssh_key(write, &key)?;
-        audit::insert(write, now, &entry)?;
+        store::users::put_git_ssh_key(write, &key)?;
+        users::note(write, now, &by, "user.gitsshkey", &name, "")?;
         // The instant of the first pair stays.
-        Ok(users::git_ssh_key(write, key.user_id)?.unwrap_or(key))
+        Ok(store::users::git_ssh_key(write, key.user_id)?.unwrap_or(key))
     })?;
-    Reply::json(200, &dto::users::PublicKey::of(&stored))
+    Reply::json(200, &PublicKey::of(&stored))
 }

@@ -1,11 +1,13 @@
-//! Handing a connection over: WebSocket handshakes and event streams.
+//! Handing a connection over: WebSocket handshakes, event streams, streams that write their own head.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::auth::is_foreign_origin;
 use super::reply::Reply;
 use super::request::Call;
-use crate::streams::{Start, Stream};
+use crate::domain::Error;
+use crate::streams::{Form, Start, Stream};
 
 const TAKEOVER: &str = "X-Moorline-Takeover";
 
@@ -13,13 +15,34 @@ const TAKEOVER: &str = "X-Moorline-Takeover";
 /// accept.go, refusing in plain text, and leaves the stream for the edge. Every check of the
 /// application itself comes before this.
 pub(super) fn upgrade(call: &Call<'_>, stream: impl FnOnce() -> Box<dyn Stream>) -> Reply {
-    if let Err(reply) = same_origin(call) {
-        return match handshake(call) {
-            Ok(_) => reply,
-            Err(earlier) => earlier,
-        };
+    match handshake(call) {
+        Ok(key) => takeover(call, key, stream()),
+        Err(reply) => reply,
     }
-    accept(call, stream)
+}
+
+/// As [`upgrade`], with a stream that may be refused: after the handshake was checked, so that nothing is
+/// taken for a request that fails at it.
+pub(super) fn upgrade_if(
+    call: &Call<'_>,
+    stream: impl FnOnce() -> Result<Box<dyn Stream>, Error>,
+) -> Result<Reply, Error> {
+    match handshake(call) {
+        Ok(key) => Ok(takeover(call, key, stream()?)),
+        Err(reply) => Ok(reply),
+    }
+}
+
+/// Answers in the form that the route has.
+pub(super) fn one_way(
+    call: &Call<'_>,
+    form: Form,
+    stream: impl FnOnce() -> Result<Box<dyn Stream>, Error>,
+) -> Result<Reply, Error> {
+    match form {
+        Form::Events => Ok(events(call, stream()?)),
+        Form::WebSocket => upgrade_if(call, stream),
+    }
 }
 
 /// As [`upgrade`], for pages of any origin, and with a subprotocol that the client has offered.
@@ -28,22 +51,14 @@ pub(super) fn upgrade_any_origin(
     subprotocol: &'static str,
     stream: impl FnOnce() -> Box<dyn Stream>,
 ) -> Reply {
-    let reply = accept(call, stream);
-    if reply.status == 200 { reply.header("Sec-WebSocket-Protocol", subprotocol) } else { reply }
+    match key(call) {
+        Ok(key) => takeover(call, key, stream()).header("Sec-WebSocket-Protocol", subprotocol),
+        Err(reply) => reply,
+    }
 }
 
-/// Hands the connection over to a stream that answers the request itself.
-pub(super) fn raw(call: &Call<'_>, stream: Box<dyn Stream>) -> Reply {
-    call.service.arrivals.put(call.id, Start::Raw(stream));
-    Reply::empty(200).header(TAKEOVER, "raw")
-}
-
-fn accept(call: &Call<'_>, stream: impl FnOnce() -> Box<dyn Stream>) -> Reply {
-    let key = match handshake(call) {
-        Ok(key) => key,
-        Err(reply) => return reply,
-    };
-    call.service.arrivals.put(call.id, Start::WebSocket(stream()));
+fn takeover(call: &Call<'_>, key: &str, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::WebSocket(stream));
     Reply::empty(200)
         .header(TAKEOVER, "websocket")
         .header("Sec-WebSocket-Accept", tungstenite::handshake::derive_accept_key(key.as_bytes()))
@@ -60,7 +75,23 @@ pub(super) fn events(call: &Call<'_>, stream: Box<dyn Stream>) -> Reply {
     reply
 }
 
+/// Answers with a stream that writes the whole answer, its head included. It must do for HTTP/1.0, or
+/// have refused it. Clients do not see what is given here, but the status should be theirs.
+pub(super) fn raw(call: &Call<'_>, status: u16, stream: Box<dyn Stream>) -> Reply {
+    call.service.arrivals.put(call.id, Start::Raw(stream));
+    Reply::empty(status).header(TAKEOVER, "raw")
+}
+
 fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
+    let key = key(call)?;
+    if is_foreign_origin(call) {
+        return Err(Reply::text(403, "The Origin is not this server.\n"));
+    }
+    Ok(key)
+}
+
+/// The key of a handshake that is right but for where it comes from.
+fn key<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     let asks = |value: &str| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("websocket"));
     if call.http_1_0 || !call.upgrade.as_deref().is_some_and(asks) {
         return Err(
@@ -82,17 +113,4 @@ fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
         return Err(Reply::text(400, "The Sec-WebSocket-Key is not 16 bytes in base64.\n"));
     }
     Ok(key)
-}
-
-fn same_origin(call: &Call<'_>) -> Result<(), Reply> {
-    if let Some(origin) = call.header("Origin")
-        && !origin_host(origin).is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or("")))
-    {
-        return Err(Reply::text(403, "The Origin is not this server.\n"));
-    }
-    Ok(())
-}
-
-fn origin_host(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or(""))
 }

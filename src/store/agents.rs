@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
-use super::columns::{json_at, words};
+use super::columns::{IdList, json_at, words};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 
 words!(
@@ -205,6 +205,17 @@ pub fn of_workspace(conn: &Connection, workspace: WorkspaceId) -> rusqlite::Resu
         .collect()
 }
 
+/// Living agents of these workspaces, in the order of [`of_workspace`] within each.
+pub fn of_workspaces(conn: &Connection, workspaces: &[WorkspaceId]) -> rusqlite::Result<Vec<Agent>> {
+    let list = IdList::of(workspaces.iter().map(WorkspaceId::as_bytes));
+    conn.prepare_cached(&format!(
+        "{SELECT} AND workspace_id IN (SELECT unhex(value) FROM json_each(?))
+         ORDER BY workspace_id, parent_id IS NOT NULL, lower(name)"
+    ))?
+    .query_map([list], Agent::from_row)?
+    .collect()
+}
+
 /// Living sub-agents of an agent.
 pub fn of_parent(conn: &Connection, parent: AgentId) -> rusqlite::Result<Vec<Agent>> {
     conn.prepare_cached(&format!("{SELECT} AND parent_id = ? ORDER BY created_at, id"))?
@@ -300,6 +311,13 @@ pub fn disconnected(conn: &Connection, id: AgentId, last_seen: Timestamp, at: Ti
         "UPDATE agents SET last_connected_at = ?1, disconnected_at = ?2, updated_at = ?2 WHERE id = ?3",
     )?
     .execute((last_seen, at, id))?;
+    Ok(())
+}
+
+/// The last sign of life on a connection that had not ended when the server stopped.
+pub fn alive_until(conn: &Connection, id: AgentId, last_seen: Timestamp) -> rusqlite::Result<()> {
+    conn.prepare_cached("UPDATE agents SET last_connected_at = max(ifnull(last_connected_at, ?1), ?1), updated_at = max(updated_at, ?1) WHERE id = ?2")?
+        .execute((last_seen, id))?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 use uuid::Uuid;
 
-use super::columns::words;
+use super::columns::{IdList, words};
 use crate::model::{AgentId, AppId, Timestamp};
 
 words!(
@@ -78,33 +78,50 @@ pub struct App {
 impl App {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<App> {
         Ok(App {
-            id: row.get("id")?,
-            slug: row.get("slug")?,
-            display_name: row.get("display_name")?,
-            icon: row.get("icon")?,
-            url: row.get("url")?,
-            command: row.get("command")?,
-            display_order: row.get("display_order")?,
-            display_group: row.get("display_group")?,
-            external: row.get("external")?,
-            hidden: row.get("hidden")?,
-            subdomain: row.get("subdomain")?,
-            sharing_level: row.get("sharing_level")?,
-            open_in: row.get("open_in")?,
-            healthcheck_url: row.get("healthcheck_url")?,
-            healthcheck_interval: row.get("healthcheck_interval")?,
-            healthcheck_threshold: row.get("healthcheck_threshold")?,
-            health: row.get("health")?,
-            created_at: row.get("created_at")?,
+            id: row.get(0)?,
+            slug: row.get(1)?,
+            display_name: row.get(2)?,
+            icon: row.get(3)?,
+            url: row.get(4)?,
+            command: row.get(5)?,
+            display_order: row.get(6)?,
+            display_group: row.get(7)?,
+            external: row.get(8)?,
+            hidden: row.get(9)?,
+            subdomain: row.get(10)?,
+            sharing_level: row.get(11)?,
+            open_in: row.get(12)?,
+            healthcheck_url: row.get(13)?,
+            healthcheck_interval: row.get(14)?,
+            healthcheck_threshold: row.get(15)?,
+            health: row.get(16)?,
+            created_at: row.get(17)?,
         })
     }
 }
 
+/// What [`App::from_row`] reads, then the agent; by position, because lists have many rows.
+const COLUMNS: &str = "id, slug, display_name, icon, url, command, display_order, display_group, external, hidden, \
+    subdomain, sharing_level, open_in, healthcheck_url, healthcheck_interval, healthcheck_threshold, health, \
+    created_at, agent_id";
+
 /// Apps of an agent by display order, display name, slug.
 pub fn of_agent(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<App>> {
-    conn.prepare_cached("SELECT * FROM agent_apps WHERE agent_id = ? ORDER BY display_order, display_name, slug")?
-        .query_map([agent], App::from_row)?
-        .collect()
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agent_apps WHERE agent_id = ? ORDER BY display_order, display_name, slug"
+    ))?
+    .query_map([agent], App::from_row)?
+    .collect()
+}
+
+/// Apps of these agents, in the order of [`of_agent`] within each.
+pub fn of_agents(conn: &Connection, agents: &[AgentId]) -> rusqlite::Result<Vec<(AgentId, App)>> {
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agent_apps WHERE agent_id IN (SELECT unhex(value) FROM json_each(?))
+         ORDER BY display_order, display_name, slug"
+    ))?
+    .query_map([IdList::of(agents.iter().map(AgentId::as_bytes))], |row| Ok((row.get(18)?, App::from_row(row)?)))?
+    .collect()
 }
 
 /// Adds an app. A slug in use breaks a UNIQUE index.
@@ -157,20 +174,24 @@ pub struct Status {
     pub created_at: Timestamp,
 }
 
-/// Statuses of all apps of an agent, newest first.
-pub fn statuses(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Status>> {
-    conn.prepare_cached("SELECT * FROM agent_app_statuses WHERE agent_id = ? ORDER BY created_at DESC, id")?
-        .query_map([agent], |row| {
-            Ok(Status {
-                id: Uuid::from_slice(row.get_ref("id")?.as_blob()?).unwrap_or_default(),
-                app_id: row.get("app_id")?,
-                state: row.get("state")?,
-                message: row.get("message")?,
-                uri: row.get("uri")?,
-                created_at: row.get("created_at")?,
-            })
-        })?
-        .collect()
+/// Statuses of all apps of these agents, newest first.
+pub fn statuses(conn: &Connection, agents: &[AgentId]) -> rusqlite::Result<Vec<(AgentId, Status)>> {
+    conn.prepare_cached(
+        "SELECT agent_id, id, app_id, state, message, uri, created_at FROM agent_app_statuses
+         WHERE agent_id IN (SELECT unhex(value) FROM json_each(?)) ORDER BY created_at DESC, id",
+    )?
+    .query_map([IdList::of(agents.iter().map(AgentId::as_bytes))], |row| {
+        let status = Status {
+            id: Uuid::from_slice(row.get_ref(1)?.as_blob()?).unwrap_or_default(),
+            app_id: row.get(2)?,
+            state: row.get(3)?,
+            message: row.get(4)?,
+            uri: row.get(5)?,
+            created_at: row.get(6)?,
+        };
+        Ok((row.get(0)?, status))
+    })?
+    .collect()
 }
 
 /// Adds a status, keeping the newest `keep` of its app; says whether the agent has an app of that slug.

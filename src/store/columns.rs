@@ -36,6 +36,29 @@ impl FromSql for Timestamp {
     }
 }
 
+/// Any number of ids as one parameter, so that what belongs to many rows is one statement:
+/// `x IN (SELECT unhex(value) FROM json_each(?))`.
+pub(super) struct IdList(String);
+
+impl IdList {
+    pub(super) fn of<'a>(ids: impl IntoIterator<Item = &'a [u8; 16]>) -> IdList {
+        let mut text = String::from("[");
+        for id in ids {
+            text.push_str(if text.len() > 1 { ",\"" } else { "\"" });
+            text.push_str(Uuid::from_bytes(*id).simple().encode_lower(&mut Uuid::encode_buffer()));
+            text.push('"');
+        }
+        text.push(']');
+        IdList(text)
+    }
+}
+
+impl ToSql for IdList {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        self.0.to_sql()
+    }
+}
+
 /// JSON text of a column that only we write.
 pub(super) fn json_at<T: serde::de::DeserializeOwned>(row: &rusqlite::Row<'_>, index: usize) -> rusqlite::Result<T> {
     serde_json::from_str(row.get_ref(index)?.as_str()?)

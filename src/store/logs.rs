@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Statement};
 
-use super::columns::words;
+use super::columns::{IdList, words};
 use crate::model::{AgentId, LogSourceId, Timestamp};
 
 words!(
@@ -34,18 +34,17 @@ pub struct Source {
     pub created_at: Timestamp,
 }
 
-/// Sources of an agent, oldest first.
-pub fn sources(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Source>> {
-    conn.prepare_cached("SELECT * FROM agent_log_sources WHERE agent_id = ? ORDER BY created_at, id")?
-        .query_map([agent], |row| {
-            Ok(Source {
-                id: row.get("id")?,
-                display_name: row.get("display_name")?,
-                icon: row.get("icon")?,
-                created_at: row.get("created_at")?,
-            })
-        })?
-        .collect()
+/// Sources of these agents, oldest first.
+pub fn sources(conn: &Connection, agents: &[AgentId]) -> rusqlite::Result<Vec<(AgentId, Source)>> {
+    conn.prepare_cached(
+        "SELECT agent_id, id, display_name, icon, created_at FROM agent_log_sources
+         WHERE agent_id IN (SELECT unhex(value) FROM json_each(?)) ORDER BY created_at, id",
+    )?
+    .query_map([IdList::of(agents.iter().map(AgentId::as_bytes))], |row| {
+        let source = Source { id: row.get(1)?, display_name: row.get(2)?, icon: row.get(3)?, created_at: row.get(4)? };
+        Ok((row.get(0)?, source))
+    })?
+    .collect()
 }
 
 /// Adds a source unless the agent has one with this id already.

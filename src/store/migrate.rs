@@ -31,8 +31,11 @@ pub(super) struct Step {
 }
 
 /// All migrations in order; the n-th leads to version n (`user_version` of the file).
-pub(super) const STEPS: &[Step] =
-    &[Step { name: "0001-initial", sql: include_str!("../../sql/migrations/0001-initial.sql") }];
+pub(super) const STEPS: &[Step] = &[
+    Step { name: "0001-initial", sql: include_str!("../../sql/migrations/0001-initial.sql") },
+    Step { name: "0002-favorites", sql: include_str!("../../sql/migrations/0002-favorites.sql") },
+    Step { name: "0003-tunnels", sql: include_str!("../../sql/migrations/0003-tunnels.sql") },
+];
 
 /// Copies of one version that are kept at most; more mean that something fails over and over.
 const COPIES: u32 = 9;

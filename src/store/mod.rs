@@ -18,13 +18,16 @@
 pub mod agents;
 pub mod apps;
 pub mod audit;
+pub mod connection_log;
 pub mod connections;
+pub mod favorites;
 pub mod keys;
 pub mod lock;
 pub mod logs;
 pub mod metadata;
 pub mod scripts;
 pub mod stats;
+pub mod tunnels;
 pub mod users;
 pub mod workspaces;
 

@@ -21,7 +21,7 @@ pub struct Retention {
     /// Audit rows. Removed agents and workspaces themselves are kept as long, because audit rows
     /// name them.
     pub audit: Duration,
-    /// Sessions inside machines.
+    /// Sessions inside machines, and tunnels to them.
     pub connections: Duration,
 }
 
@@ -60,13 +60,14 @@ impl Retention {
         Ok(removed)
     }
 
-    fn rules(&self) -> [(&'static str, Duration); 6] {
+    fn rules(&self) -> [(&'static str, Duration); 7] {
         [
             (API_KEYS, EXPIRED_KEYS),
             (STATS, self.stats),
             (TIMINGS, self.stats),
             (APP_STATUSES, self.stats),
             (CONNECTIONS, self.connections),
+            (TUNNELS, self.connections),
             (AUDIT, self.audit),
         ]
     }
@@ -126,6 +127,9 @@ const APP_STATUSES: &str = "DELETE FROM agent_app_statuses WHERE rowid IN (SELEC
 const CONNECTIONS: &str = "DELETE FROM connections WHERE rowid IN (SELECT rowid FROM connections
     WHERE connected_at < :before AND ifnull(disconnected_at, 0) < :before LIMIT :batch)";
 
+const TUNNELS: &str = "DELETE FROM tunnels WHERE id IN (SELECT id FROM tunnels
+    WHERE opened_at < :before AND closed_at < :before LIMIT :batch)";
+
 const AUDIT: &str = "DELETE FROM audit_log WHERE id IN
     (SELECT id FROM audit_log WHERE at < :before ORDER BY at LIMIT :batch)";
 
@@ -136,7 +140,8 @@ const AGENTS: &str = "DELETE FROM agents WHERE id IN (SELECT id FROM agents AS a
     AND NOT EXISTS (SELECT 1 FROM agent_logs AS l WHERE l.agent_id = a.id)
     AND NOT EXISTS (SELECT 1 FROM agent_stats AS s WHERE s.agent_id = a.id)
     AND NOT EXISTS (SELECT 1 FROM agent_script_timings AS t WHERE t.agent_id = a.id)
-    AND NOT EXISTS (SELECT 1 FROM connections AS c WHERE c.agent_id = a.id) LIMIT :batch)";
+    AND NOT EXISTS (SELECT 1 FROM connections AS c WHERE c.agent_id = a.id)
+    AND NOT EXISTS (SELECT 1 FROM tunnels AS t WHERE t.agent_id = a.id) LIMIT :batch)";
 
 const WORKSPACES: &str = "DELETE FROM workspaces WHERE id IN (SELECT id FROM workspaces AS w WHERE deleted_at < :before
     AND NOT EXISTS (SELECT 1 FROM agents AS a WHERE a.workspace_id = w.id) LIMIT :batch)";

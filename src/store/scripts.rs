@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
-use super::columns::words;
+use super::columns::{IdList, words};
 use crate::model::{AgentId, LogSourceId, ScriptId, Timestamp};
 
 /// A declared script.
@@ -37,27 +37,41 @@ pub struct Script {
 impl Script {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Script> {
         Ok(Script {
-            id: row.get("id")?,
-            log_source_id: row.get("log_source_id")?,
-            display_name: row.get("display_name")?,
-            icon: row.get("icon")?,
-            script: row.get("script")?,
-            cron: row.get("cron")?,
-            log_path: row.get("log_path")?,
-            run_on_start: row.get("run_on_start")?,
-            run_on_stop: row.get("run_on_stop")?,
-            start_blocks_login: row.get("start_blocks_login")?,
-            timeout_seconds: row.get("timeout_seconds")?,
-            created_at: row.get("created_at")?,
+            id: row.get(0)?,
+            log_source_id: row.get(1)?,
+            display_name: row.get(2)?,
+            icon: row.get(3)?,
+            script: row.get(4)?,
+            cron: row.get(5)?,
+            log_path: row.get(6)?,
+            run_on_start: row.get(7)?,
+            run_on_stop: row.get(8)?,
+            start_blocks_login: row.get(9)?,
+            timeout_seconds: row.get(10)?,
+            created_at: row.get(11)?,
         })
     }
 }
 
+/// What [`Script::from_row`] reads, then the agent; by position, because lists have many rows.
+const COLUMNS: &str = "id, log_source_id, display_name, icon, script, cron, log_path, run_on_start, run_on_stop, \
+    start_blocks_login, timeout_seconds, created_at, agent_id";
+
 /// Scripts of an agent in the order of their declaration.
 pub fn of_agent(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Script>> {
-    conn.prepare_cached("SELECT * FROM agent_scripts WHERE agent_id = ? ORDER BY position")?
+    conn.prepare_cached(&format!("SELECT {COLUMNS} FROM agent_scripts WHERE agent_id = ? ORDER BY position"))?
         .query_map([agent], Script::from_row)?
         .collect()
+}
+
+/// Scripts of these agents, in the order of their declaration within each.
+pub fn of_agents(conn: &Connection, agents: &[AgentId]) -> rusqlite::Result<Vec<(AgentId, Script)>> {
+    conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM agent_scripts WHERE agent_id IN (SELECT unhex(value) FROM json_each(?))
+         ORDER BY agent_id, position"
+    ))?
+    .query_map([IdList::of(agents.iter().map(AgentId::as_bytes))], |row| Ok((row.get(12)?, Script::from_row(row)?)))?
+    .collect()
 }
 
 /// Replaces all scripts of an agent.
@@ -156,6 +170,38 @@ pub fn timings(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Timing
             })
         })?
         .collect()
+}
+
+/// A finished run with the names that people know.
+#[derive(Clone, Debug)]
+pub struct NamedTiming {
+    /// Whose script.
+    pub agent_id: AgentId,
+    /// The script's name.
+    pub display_name: String,
+    /// The run.
+    pub timing: Timing,
+}
+
+/// Finished runs of the scripts that these agents have at present, newest first, at most `limit`.
+pub fn named_timings(conn: &Connection, agents: &[AgentId], limit: u32) -> rusqlite::Result<Vec<NamedTiming>> {
+    conn.prepare_cached(
+        "SELECT t.agent_id, s.display_name, t.script_id, t.started_at, t.ended_at, t.exit_code, t.stage, t.status
+         FROM agent_script_timings t JOIN agent_scripts s ON s.id = t.script_id AND s.agent_id = t.agent_id
+         WHERE t.agent_id IN (SELECT unhex(value) FROM json_each(?)) ORDER BY t.id DESC LIMIT ?",
+    )?
+    .query_map((IdList::of(agents.iter().map(AgentId::as_bytes)), limit), |row| {
+        let timing = Timing {
+            script_id: row.get(2)?,
+            started_at: row.get(3)?,
+            ended_at: row.get(4)?,
+            exit_code: row.get(5)?,
+            stage: row.get(6)?,
+            status: row.get(7)?,
+        };
+        Ok(NamedTiming { agent_id: row.get(0)?, display_name: row.get(1)?, timing })
+    })?
+    .collect()
 }
 
 /// Removes all but the newest `keep` finished runs of an agent.

@@ -40,6 +40,8 @@ const VERSION: u8 = 1;
 /// column and row.
 pub struct Sealer {
     salt: Salt,
+    /// HMAC-SHA512, so that no derived secret is one of HKDF-SHA256's keys.
+    deriver: ring::hmac::Key,
     key_id: u8,
     random: SystemRandom,
 }
@@ -60,6 +62,7 @@ impl Sealer {
         let id = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_ref()), b"moorline key id");
         Sealer {
             salt: Salt::new(HKDF_SHA256, key.as_ref()),
+            deriver: ring::hmac::Key::new(ring::hmac::HMAC_SHA512, key.as_ref()),
             key_id: id.as_ref().first().copied().unwrap_or_default(),
             random: SystemRandom::new(),
         }
@@ -110,6 +113,17 @@ impl Sealer {
             .len();
         plain.truncate(length);
         Ok(plain)
+    }
+
+    /// A secret for `purpose` alone, the same for as long as the key file is.
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 64]> {
+        let tag = ring::hmac::sign(&self.deriver, purpose.as_bytes());
+        let mut secret = Zeroizing::new([0; 64]);
+        // Both have 64 bytes.
+        for (byte, of_tag) in secret.iter_mut().zip(tag.as_ref()) {
+            *byte = *of_tag;
+        }
+        secret
     }
 
     fn key(&self, place: &[u8]) -> Result<LessSafeKey, SealError> {
@@ -207,6 +221,15 @@ mod tests {
             assert!(first.open_sealed("t", "c", b"r", &bad).is_err(), "byte {at}");
             assert!(first.open_sealed("t", "c", b"r", &sealed[..at]).is_err(), "length {at}");
         }
+    }
+
+    #[test]
+    fn derives_one_secret_per_key_and_purpose() {
+        let secret = sealer(1).derive("a purpose");
+        assert_eq!(secret, sealer(1).derive("a purpose"), "the same after a restart");
+        assert_ne!(secret, sealer(1).derive("another"));
+        assert_ne!(secret, sealer(2).derive("a purpose"));
+        assert!(secret.iter().rev().take(32).any(|byte| *byte != 0), "all 64 bytes");
     }
 
     #[test]

@@ -65,6 +65,69 @@ pub fn fold(conn: &Connection, agent: AgentId, at: Timestamp, traffic: &Traffic)
     Ok(())
 }
 
+/// Traffic of all agents since the present hour began: rows are folded by the hour.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// When the hour began.
+    pub since: Timestamp,
+    /// Bytes from peers.
+    pub rx_bytes: i64,
+    /// Bytes to peers.
+    pub tx_bytes: i64,
+    /// Median latencies of the agents that have one, ascending, microseconds.
+    pub latencies_us: Vec<u32>,
+    /// VS Code sessions open.
+    pub vscode: i64,
+    /// SSH sessions open.
+    pub ssh: i64,
+    /// JetBrains sessions open.
+    pub jetbrains: i64,
+    /// Terminals open.
+    pub reconnecting_pty: i64,
+}
+
+/// What went on since the hour of `now` began.
+pub fn recent(conn: &Connection, now: Timestamp) -> rusqlite::Result<Recent> {
+    let since = Timestamp(now.0.div_euclid(HOUR_MICROS) * HOUR_MICROS);
+    let latencies_us = conn
+        .prepare_cached(
+            "SELECT latency_us FROM agent_stats WHERE hour = ? AND latency_us BETWEEN 0 AND 4294967295 ORDER BY 1",
+        )?
+        .query_map([since], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let open = |kind: &str| {
+        conn.prepare_cached("SELECT count(*) FROM connections WHERE disconnected_at IS NULL AND kind = ?")?
+            .query_row([kind], |row| row.get(0))
+    };
+    let (rx_bytes, tx_bytes) = conn
+        .prepare_cached("SELECT ifnull(sum(rx_bytes), 0), ifnull(sum(tx_bytes), 0) FROM agent_stats WHERE hour = ?")?
+        .query_row([since], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Recent {
+        since,
+        rx_bytes,
+        tx_bytes,
+        latencies_us,
+        vscode: open("vscode")?,
+        ssh: open("ssh")?,
+        jetbrains: open("jetbrains")?,
+        reconnecting_pty: open("reconnecting_pty")?,
+    })
+}
+
+/// How many people used a machine of theirs on each day from `first` on; days begin `offset_hours` after
+/// midnight UTC, and those without anybody are left out.
+pub fn daily_users(conn: &Connection, first: Timestamp, offset_hours: i64) -> rusqlite::Result<Vec<(String, i64)>> {
+    conn.prepare_cached(
+        "SELECT date(s.hour / 1000000 + ?2 * 3600, 'unixepoch') AS day, count(DISTINCT w.owner_id)
+         FROM agent_stats s JOIN agents a ON a.id = s.agent_id JOIN workspaces w ON w.id = a.workspace_id
+         WHERE s.hour >= ?1 AND s.connection_count + s.sessions_ssh + s.sessions_vscode + s.sessions_jetbrains
+             + s.sessions_reconnecting_pty > 0
+         GROUP BY day ORDER BY day",
+    )?
+    .query_map((first, offset_hours), |row| Ok((row.get(0)?, row.get(1)?)))?
+    .collect()
+}
+
 /// Last pushed resource usage of an agent.
 #[derive(Clone, Debug)]
 pub struct Resources {

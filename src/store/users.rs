@@ -85,6 +85,11 @@ pub fn list(conn: &Connection) -> rusqlite::Result<Vec<User>> {
         .collect()
 }
 
+/// The first person of this file, removed or not.
+pub fn first(conn: &Connection) -> rusqlite::Result<Option<User>> {
+    conn.prepare_cached("SELECT * FROM users ORDER BY created_at, id LIMIT 1")?.query_row([], User::from_row).optional()
+}
+
 /// Adds a person. A name or address in use breaks a UNIQUE index.
 pub fn insert(conn: &Connection, user: &User) -> rusqlite::Result<()> {
     conn.prepare_cached(

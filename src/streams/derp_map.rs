@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::socket::{OneWay, POLICY};
+use super::watching::{News, Watching};
 use super::{Out, Stream};
 use crate::domain::Shared;
-use crate::ops::hub::{Subscription, Topic};
+use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
 use crate::tailnet::derp_map::DerpMap;
 
@@ -16,19 +17,17 @@ const PONG_WITHIN: Duration = Duration::from_secs(30);
 /// The map at once, and again whenever it has changed.
 pub fn watch(app: Shared) -> Box<dyn Stream> {
     Box::new(Watch {
+        watching: Watching::new(app.clone(), vec![Topic::DerpMap]),
         app,
         socket: OneWay::new(Instant::now(), POLICY, Some(PONG_WITHIN)),
-        opened: false,
-        changes: None,
         shown: None,
     })
 }
 
 struct Watch {
     app: Shared,
+    watching: Watching,
     socket: OneWay,
-    opened: bool,
-    changes: Option<Subscription>,
     shown: Option<Arc<DerpMap>>,
 }
 
@@ -44,10 +43,8 @@ impl Watch {
 
 impl Stream for Watch {
     fn open(&mut self, now: Instant, address: Address, out: &mut Out) {
-        self.app.metrics.watchers.inc();
-        self.opened = true;
         self.socket = OneWay::new(now, POLICY, Some(PONG_WITHIN));
-        self.changes = Some(self.app.hub.subscribe(Topic::DerpMap, address));
+        self.watching.open(now, address);
         self.show(out);
     }
 
@@ -55,14 +52,14 @@ impl Stream for Watch {
         self.socket.receive(bytes, out);
     }
 
-    fn mail(&mut self, _now: Instant, mail: Mail, out: &mut Out) {
-        match mail {
-            Mail::Changed(_) if !self.socket.ended() => {
-                self.changes.iter().for_each(Subscription::acknowledge);
-                self.show(out);
-            }
-            Mail::Close { code, reason } => self.socket.end(code, reason, out),
-            _ => {}
+    fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out) {
+        if self.socket.ended() {
+            return;
+        }
+        match self.watching.mail(now, mail) {
+            News::Changed => self.show(out),
+            News::End(code, reason) => self.socket.end(code, reason, out),
+            News::Done(_) | News::Nothing => {}
         }
     }
 
@@ -79,9 +76,6 @@ impl Stream for Watch {
     }
 
     fn closed(&mut self) {
-        if std::mem::take(&mut self.opened) {
-            self.app.metrics.watchers.dec();
-        }
-        self.changes = None;
+        self.watching.close();
     }
 }

@@ -25,6 +25,11 @@ impl Events {
         self.chunk(&["event: data\ndata: ", json, "\n\n"], out);
     }
 
+    /// Says that the stream is alive.
+    pub(super) fn ping(&self, out: &mut Out) {
+        self.chunk(&["event: ping\n\n"], out);
+    }
+
     pub(super) fn error(&mut self, json: &str, out: &mut Out) {
         self.chunk(&["event: error\ndata: ", json, "\n\n"], out);
     }
@@ -52,7 +57,7 @@ impl Events {
             self.next_ping = now + PING_PERIOD;
             // A client that takes nothing needs no further pings to find out that it is there.
             if out.backlog == 0 {
-                self.chunk(&["event: ping\n\n"], out);
+                self.ping(out);
             }
         }
     }

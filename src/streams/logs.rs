@@ -6,14 +6,15 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::socket::{FAILURE, NORMAL, OneWay, POLICY};
+use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream, errand};
 use crate::config::limits::{STREAM_HIGH_WATER, STREAM_MESSAGE_BYTES};
 use crate::domain::{Error, Fault, Shared};
-use crate::model::{AgentId, LogSourceId, Timestamp, UserId};
-use crate::ops::hub::{Subscription, Topic};
+use crate::model::{AgentId, LogSourceId, Timestamp};
+use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail, Outcome};
+use crate::store::agents;
 use crate::store::logs::{self, Level, Line};
-use crate::store::{agents, users};
 
 /// Lines of one look; bounds what one follower has in memory: 256 × 6 KiB in the worst case.
 const PAGE_LINES: i64 = 256;
@@ -21,16 +22,15 @@ const PAGE_LINES: i64 = 256;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Follows the lines of `agent` with ids above `after`. Ends when the agent is removed (after what is
-/// left, 1000), and when `user` may not sign in any more (1008).
-pub fn follow(app: Shared, agent: AgentId, after: i64, user: UserId) -> Box<dyn Stream> {
+/// left, 1000), and with the visitor's session (1008).
+pub fn follow(app: Shared, agent: AgentId, after: i64, visitor: Visitor) -> Box<dyn Stream> {
+    let topics = vec![Topic::AgentLogs(agent), Topic::AgentRevoked(agent)];
     Box::new(Follow {
+        watching: Watching::of(app.clone(), topics, visitor, Some(agent)),
         app,
         agent,
-        user,
         after,
         socket: OneWay::new(Instant::now(), POLICY, None),
-        address: None,
-        subscriptions: Vec::new(),
         look: Look::None,
         next_look: Instant::now(),
         begun: false,
@@ -40,12 +40,10 @@ pub fn follow(app: Shared, agent: AgentId, after: i64, user: UserId) -> Box<dyn 
 struct Follow {
     app: Shared,
     agent: AgentId,
-    user: UserId,
+    watching: Watching,
     /// Highest id sent.
     after: i64,
     socket: OneWay,
-    address: Option<Address>,
-    subscriptions: Vec<Subscription>,
     look: Look,
     next_look: Instant,
     /// The first message was sent.
@@ -73,7 +71,6 @@ struct Page {
 
 impl Follow {
     fn look(&mut self, now: Instant, out: &Out) {
-        let Some(address) = &self.address else { return };
         if let Look::Running { again } = &mut self.look {
             *again = true;
             return;
@@ -82,9 +79,8 @@ impl Follow {
             self.look = Look::Held;
             return;
         }
-        let (app, agent, user, after) = (self.app.clone(), self.agent, self.user, self.after);
-        let work = move || app.store.read(|conn| page(conn, agent, user, after));
-        self.look = match errand::submit(&self.app.jobs, address, 0, work) {
+        let (app, agent, after) = (self.app.clone(), self.agent, self.after);
+        self.look = match self.watching.submit(move || app.store.read(|conn| page(conn, agent, after))) {
             Ok(()) => Look::Running { again: false },
             Err(_) => Look::None,
         };
@@ -112,11 +108,8 @@ impl Follow {
 
 impl Stream for Follow {
     fn open(&mut self, now: Instant, address: Address, out: &mut Out) {
-        self.app.metrics.watchers.inc();
-        let topics = [Topic::AgentLogs(self.agent), Topic::AgentRevoked(self.agent), Topic::UserRevoked(self.user)];
-        self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).into();
         self.socket = OneWay::new(now, POLICY, None);
-        self.address = Some(address);
+        self.watching.open(now, address);
         self.look(now, out);
     }
 
@@ -128,34 +121,32 @@ impl Stream for Follow {
         if self.socket.ended() {
             return;
         }
-        match mail {
-            Mail::Changed(Topic::UserRevoked(_)) => self.socket.end(POLICY, "the session has ended", out),
-            Mail::Changed(topic) => {
-                self.subscriptions.iter().filter(|one| one.topic() == topic).for_each(Subscription::acknowledge);
-                self.look(now, out);
-            }
-            Mail::Done { outcome: Outcome::Value(value), .. } => {
+        match self.watching.mail(now, mail) {
+            News::Changed => self.look(now, out),
+            News::Done(Outcome::Value(value)) => {
                 if let Ok(page) = value.downcast::<Page>() {
                     self.show(now, *page, out);
                 }
             }
-            Mail::Done { outcome: Outcome::Busy(pause), .. } => {
+            News::Done(Outcome::Busy(pause)) => {
                 self.look = Look::None;
                 self.next_look = now + pause;
             }
-            Mail::Done { outcome: Outcome::Failed { text, .. }, .. } => self.socket.end(FAILURE, &text, out),
-            Mail::Close { code, reason } => self.socket.end(code, reason, out),
-            _ => {}
+            News::Done(Outcome::Failed { text, .. }) => self.socket.end(FAILURE, &text, out),
+            News::End(code, reason) => self.socket.end(code, reason, out),
+            News::Done(Outcome::Bytes(_)) | News::Nothing => {}
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let ping = self.socket.deadline()?;
-        Some(if self.look == Look::None { ping.min(self.next_look) } else { ping })
+        let look = (self.look == Look::None).then_some(self.next_look);
+        Some([look, self.watching.deadline()].into_iter().flatten().fold(ping, Instant::min))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
         self.socket.tick(now, out);
+        self.watching.tick(now);
         if !self.socket.ended() && self.look == Look::None && now >= self.next_look {
             self.look(now, out);
         }
@@ -172,18 +163,11 @@ impl Stream for Follow {
     }
 
     fn closed(&mut self) {
-        if self.address.take().is_some() {
-            self.app.metrics.watchers.dec();
-        }
-        self.subscriptions.clear();
+        self.watching.close();
     }
 }
 
-fn page(conn: &Connection, agent: AgentId, user: UserId, after: i64) -> Result<Page, Error> {
-    if users::by_id(conn, user)?.is_none_or(|user| user.status != users::Status::Active) {
-        let end = Some((POLICY, "the session has ended"));
-        return Ok(Page { messages: Vec::new(), after, more: false, end });
-    }
+fn page(conn: &Connection, agent: AgentId, after: i64) -> Result<Page, Error> {
     let lines = logs::lines(conn, agent, after, i64::MAX, PAGE_LINES)?;
     let end = agents::by_id(conn, agent)?.is_none().then_some((NORMAL, ""));
     let more = i64::try_from(lines.len()).is_ok_and(|count| count >= PAGE_LINES);

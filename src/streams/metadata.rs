@@ -4,18 +4,18 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde::Serialize;
-use serde_json::json;
 
-use super::events::Events;
-use super::socket::{NORMAL, OneWay, POLICY};
+use super::line::{Form, Line};
+use super::socket::NORMAL;
+use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream, errand};
 use crate::config::limits::STREAM_HIGH_WATER;
 use crate::domain::{Error, Shared};
-use crate::model::{AgentId, Timestamp, UserId};
-use crate::ops::hub::{Subscription, Topic};
+use crate::model::{AgentId, Timestamp};
+use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail, Outcome};
+use crate::store::agents;
 use crate::store::metadata::{self, Metadata};
-use crate::store::{agents, users};
 
 /// Events are at least this far apart.
 const AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -23,63 +23,28 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(1);
 const AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// What the age of a value is that was never collected: Go's longest duration in seconds.
 const NEVER_SECONDS: u64 = 9_223_372_036;
-/// Data from the client ends the WebSocket with this code (coderd/httpapi/httpapi.go
-/// OneWayWebSocketEventSender, v2.24.0).
-const UNEXPECTED_DATA: u16 = 1002;
-
-/// The events of `agent` as a chunked body.
-pub fn watch_events(app: Shared, agent: AgentId, user: UserId) -> Box<dyn Stream> {
-    Watch::start(app, agent, user, Line::Events(Events::new(Instant::now())))
-}
-
-/// The events of `agent` as text messages.
-pub fn watch_websocket(app: Shared, agent: AgentId, user: UserId) -> Box<dyn Stream> {
-    Watch::start(app, agent, user, Line::Socket(Box::new(OneWay::new(Instant::now(), UNEXPECTED_DATA, None))))
-}
-
-enum Line {
-    Events(Events),
-    Socket(Box<OneWay>),
-}
-
-impl Line {
-    fn ended(&self) -> bool {
-        match self {
-            Line::Events(events) => events.ended(),
-            Line::Socket(socket) => socket.ended(),
-        }
-    }
-
-    fn data(&mut self, json: &str, out: &mut Out) {
-        match self {
-            Line::Events(events) => events.data(json, out),
-            Line::Socket(socket) => socket.text(&format!(r#"{{"type":"data","data":{json}}}"#), out),
-        }
-    }
-
-    fn error(&mut self, message: &str, out: &mut Out) {
-        let json = json!({ "message": message }).to_string();
-        match self {
-            Line::Events(events) => events.error(&json, out),
-            Line::Socket(socket) => socket.text(&format!(r#"{{"type":"error","data":{json}}}"#), out),
-        }
-    }
-
-    fn end(&mut self, code: u16, reason: &str, out: &mut Out) {
-        match self {
-            Line::Events(events) => events.end(out),
-            Line::Socket(socket) => socket.end(code, reason, out),
-        }
-    }
+/// The metadata of `agent` from now on. Ends when the agent is removed, and with the visitor's session.
+pub fn watch(app: Shared, agent: AgentId, visitor: Visitor, form: Form) -> Box<dyn Stream> {
+    let topics = vec![Topic::AgentMetadata(agent), Topic::AgentRevoked(agent)];
+    Box::new(Watch {
+        watching: Watching::of(app.clone(), topics, visitor, Some(agent)),
+        app,
+        agent,
+        form,
+        line: Line::new(form, Instant::now()),
+        rows: Vec::new(),
+        reading: false,
+        read_at: None,
+        show_at: None,
+    })
 }
 
 struct Watch {
     app: Shared,
     agent: AgentId,
-    user: UserId,
+    watching: Watching,
+    form: Form,
     line: Line,
-    address: Option<Address>,
-    subscriptions: Vec<Subscription>,
     /// As last read.
     rows: Vec<Metadata>,
     /// A read is in the pool.
@@ -91,26 +56,9 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(app: Shared, agent: AgentId, user: UserId, line: Line) -> Box<dyn Stream> {
-        Box::new(Watch {
-            app,
-            agent,
-            user,
-            line,
-            address: None,
-            subscriptions: Vec::new(),
-            rows: Vec::new(),
-            reading: false,
-            read_at: None,
-            show_at: None,
-        })
-    }
-
     fn read(&mut self, now: Instant) {
-        let Some(address) = &self.address else { return };
-        let (app, agent, user) = (self.app.clone(), self.agent, self.user);
-        let work = move || app.store.read(|conn| rows(conn, agent, user));
-        match errand::submit(&self.app.jobs, address, 0, work) {
+        let (app, agent) = (self.app.clone(), self.agent);
+        match self.watching.submit(move || app.store.read(|conn| rows(conn, agent))) {
             Ok(()) => {
                 self.reading = true;
                 self.read_at = None;
@@ -124,6 +72,27 @@ impl Watch {
         // A client that does not take what it has been given misses this event, not the next one.
         if out.backlog < STREAM_HIGH_WATER {
             self.line.data(&self.render(), out);
+        }
+    }
+
+    /// What came of a read.
+    fn told(&mut self, now: Instant, outcome: Outcome, out: &mut Out) {
+        match outcome {
+            Outcome::Value(value) => match value.downcast::<Rows>().map(|rows| *rows) {
+                Ok(Rows::Known(rows)) => {
+                    self.rows = rows;
+                    self.read_at = self.read_at.map(|at| at.max(now + AT_MOST_EVERY));
+                    self.show(now, out);
+                }
+                Ok(Rows::Gone) => self.line.end(NORMAL, "Connection closed", out),
+                Err(_) => {}
+            },
+            Outcome::Busy(pause) => self.read_at = Some(now + pause),
+            Outcome::Failed { text, .. } => {
+                self.line.error(&text, out);
+                self.line.end(NORMAL, "Connection closed", out);
+            }
+            Outcome::Bytes(_) => {}
         }
     }
 
@@ -160,78 +129,45 @@ impl Watch {
 
 impl Stream for Watch {
     fn open(&mut self, now: Instant, address: Address, _out: &mut Out) {
-        self.app.metrics.watchers.inc();
-        let topics = [Topic::AgentMetadata(self.agent), Topic::AgentRevoked(self.agent), Topic::UserRevoked(self.user)];
-        self.subscriptions = topics.map(|topic| self.app.hub.subscribe(topic, address.clone())).into();
-        self.line = match &self.line {
-            Line::Events(_) => Line::Events(Events::new(now)),
-            Line::Socket(_) => Line::Socket(Box::new(OneWay::new(now, UNEXPECTED_DATA, None))),
-        };
-        self.address = Some(address);
+        self.line = Line::new(self.form, now);
+        self.watching.open(now, address);
         self.read(now);
     }
 
     fn receive(&mut self, _now: Instant, bytes: &[u8], out: &mut Out) {
-        // A client has nothing to add to a request for events.
-        if let Line::Socket(socket) = &mut self.line {
-            socket.receive(bytes, out);
-        }
+        self.line.receive(bytes, out);
     }
 
     fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out) {
         if self.line.ended() {
             return;
         }
-        match mail {
-            Mail::Changed(Topic::UserRevoked(_)) => self.line.end(POLICY, "the session has ended", out),
-            Mail::Changed(topic) => {
-                self.subscriptions.iter().filter(|one| one.topic() == topic).for_each(Subscription::acknowledge);
+        match self.watching.mail(now, mail) {
+            News::Changed => {
                 // A second after the last event; `show_at` is five seconds after it.
                 let due = self.show_at.map_or(now, |show_at| show_at - AT_LEAST_EVERY + AT_MOST_EVERY);
                 self.read_at = Some(self.read_at.map_or(due, |at| at.max(due)));
                 self.tick(now, out);
             }
-            Mail::Done { outcome: Outcome::Value(value), .. } => {
+            News::Done(outcome) => {
                 self.reading = false;
-                match value.downcast::<Rows>().map(|rows| *rows) {
-                    Ok(Rows::Known(rows)) => {
-                        self.rows = rows;
-                        self.read_at = self.read_at.map(|at| at.max(now + AT_MOST_EVERY));
-                        self.show(now, out);
-                    }
-                    Ok(Rows::Gone) => self.line.end(NORMAL, "Connection closed", out),
-                    Ok(Rows::Refused) => self.line.end(POLICY, "the session has ended", out),
-                    Err(_) => {}
-                }
+                self.told(now, outcome, out);
             }
-            Mail::Done { outcome: Outcome::Busy(pause), .. } => {
-                self.reading = false;
-                self.read_at = Some(now + pause);
-            }
-            Mail::Done { outcome: Outcome::Failed { text, .. }, .. } => {
-                self.line.error(&text, out);
-                self.line.end(NORMAL, "Connection closed", out);
-            }
-            Mail::Close { code, reason } => self.line.end(code, reason, out),
-            _ => {}
+            News::End(code, reason) => self.line.end(code, reason, out),
+            News::Nothing => {}
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let ping = match &self.line {
-            Line::Events(events) => events.deadline()?,
-            Line::Socket(socket) => socket.deadline()?,
-        };
+        let ping = self.line.deadline()?;
         let read_at = self.read_at.filter(|_| !self.reading);
         let show_at = self.show_at.filter(|_| !self.reading);
-        Some([read_at, show_at].into_iter().flatten().fold(ping, Instant::min))
+        Some([read_at, show_at, self.watching.deadline()].into_iter().flatten().fold(ping, Instant::min))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
-        match &mut self.line {
-            Line::Events(events) => events.tick(now, out),
-            Line::Socket(socket) => socket.tick(now, out),
-        }
+        self.line.tick(now, out);
+        self.watching.tick(now);
         if self.line.ended() || self.reading {
             return;
         }
@@ -243,17 +179,11 @@ impl Stream for Watch {
     }
 
     fn shutdown(&mut self, _now: Instant, out: &mut Out) {
-        match &mut self.line {
-            Line::Events(events) => events.end(out),
-            Line::Socket(socket) => socket.shutdown(out),
-        }
+        self.line.shutdown(out);
     }
 
     fn closed(&mut self) {
-        if self.address.take().is_some() {
-            self.app.metrics.watchers.dec();
-        }
-        self.subscriptions.clear();
+        self.watching.close();
     }
 }
 
@@ -261,14 +191,9 @@ enum Rows {
     Known(Vec<Metadata>),
     /// The agent was removed.
     Gone,
-    /// The user may not sign in any more.
-    Refused,
 }
 
-fn rows(conn: &Connection, agent: AgentId, user: UserId) -> Result<Rows, Error> {
-    if users::by_id(conn, user)?.is_none_or(|user| user.status != users::Status::Active) {
-        return Ok(Rows::Refused);
-    }
+fn rows(conn: &Connection, agent: AgentId) -> Result<Rows, Error> {
     if agents::by_id(conn, agent)?.is_none() {
         return Ok(Rows::Gone);
     }

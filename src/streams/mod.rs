@@ -6,20 +6,30 @@
 
 pub mod derp;
 pub mod derp_map;
+pub mod ended;
+pub mod echo;
+pub mod file;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;
 pub mod rpc;
+pub mod workspace;
 
 mod errand;
 mod events;
+mod line;
+mod signed_in;
 mod socket;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use uuid::Uuid;
+
+pub use line::Form;
+pub use watching::Visitor;
 
 use crate::ops::mail::{Address, ConnId, Mail};
 

@@ -5,39 +5,36 @@
 use std::time::Instant;
 
 use super::events::Events;
+use super::watching::{News, Watching};
 use super::{Out, Stream};
 use crate::domain::Shared;
 use crate::model::AgentId;
-use crate::ops::hub::{Subscription, Topic};
+use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
 
 /// Pings until the agent goes, the server stops, or the agent's token is withdrawn.
 pub fn wait(app: Shared, agent: AgentId) -> Box<dyn Stream> {
-    Box::new(Wait { app, agent, events: Events::new(Instant::now()), opened: false, revoked: None })
+    let watching = Watching::new(app, vec![Topic::AgentRevoked(agent)]);
+    Box::new(Wait { watching, events: Events::new(Instant::now()) })
 }
 
 struct Wait {
-    app: Shared,
-    agent: AgentId,
+    watching: Watching,
     events: Events,
-    opened: bool,
-    revoked: Option<Subscription>,
 }
 
 impl Stream for Wait {
     fn open(&mut self, now: Instant, address: Address, _out: &mut Out) {
-        self.app.metrics.watchers.inc();
-        self.opened = true;
         self.events = Events::new(now);
-        self.revoked = Some(self.app.hub.subscribe(Topic::AgentRevoked(self.agent), address));
+        self.watching.open(now, address);
     }
 
     fn receive(&mut self, _now: Instant, _bytes: &[u8], _out: &mut Out) {}
 
-    fn mail(&mut self, _now: Instant, mail: Mail, out: &mut Out) {
-        match mail {
-            Mail::Changed(_) | Mail::Close { .. } => self.events.end(out),
-            _ => {}
+    fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out) {
+        match self.watching.mail(now, mail) {
+            News::Changed | News::End(..) => self.events.end(out),
+            News::Done(_) | News::Nothing => {}
         }
     }
 
@@ -54,9 +51,6 @@ impl Stream for Wait {
     }
 
     fn closed(&mut self) {
-        if std::mem::take(&mut self.opened) {
-            self.app.metrics.watchers.dec();
-        }
-        self.revoked = None;
+        self.watching.close();
     }
 }

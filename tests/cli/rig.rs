@@ -8,38 +8,38 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Longest wait for something that comes by itself.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A folder of its own; the program runs inside it, without variables of the outside.
-pub(super) struct Rig {
-    pub(super) folder: tempfile::TempDir,
+pub(crate) struct Rig {
+    pub(crate) folder: tempfile::TempDir,
 }
 
 /// What the program said.
-pub(super) struct Said {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Said {
     /// The one JSON document on stdout of a run that worked.
     #[track_caller]
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.out, self.err);
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 
     /// The text of a run that worked.
     #[track_caller]
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.out, self.err);
         &self.out
     }
 
     /// The error text of a run that ended with `code` and printed nothing to stdout.
     #[track_caller]
-    pub(super) fn refused(&self, code: i32) -> &str {
+    pub(crate) fn refused(&self, code: i32) -> &str {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.out, self.err);
         assert_eq!(self.out, "", "stdout is for results");
         assert!(self.err.starts_with("error: "), "{}", self.err);
@@ -59,27 +59,27 @@ impl From<Output> for Said {
 
 impl Rig {
     /// An empty folder.
-    pub(super) fn empty() -> Rig {
+    pub(crate) fn empty() -> Rig {
         Rig { folder: tempfile::tempdir().unwrap() }
     }
 
     /// A file with the administrator `root` and the member `alice`.
-    pub(super) fn with_people() -> Rig {
+    pub(crate) fn with_people() -> Rig {
         let rig = Rig::empty();
         rig.run("user add root --email root@example.com --admin --create").text();
         rig.run("user add alice --email alice@example.com").text();
         rig
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub(super) fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    pub(super) fn command(&self, arguments: &str) -> Command {
+    pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_moorline"));
         command.args(arguments.split_whitespace()).current_dir(self.folder.path());
         for (name, _) in std::env::vars_os() {
@@ -90,11 +90,11 @@ impl Rig {
         command
     }
 
-    pub(super) fn run(&self, arguments: &str) -> Said {
+    pub(crate) fn run(&self, arguments: &str) -> Said {
         self.command(arguments).stdin(Stdio::null()).output().unwrap().into()
     }
 
-    pub(super) fn run_with_input(&self, arguments: &str, input: &str) -> Said {
+    pub(crate) fn run_with_input(&self, arguments: &str, input: &str) -> Said {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -102,7 +102,7 @@ impl Rig {
     }
 
     /// Starts `serve` on a free port and waits for its ready line.
-    pub(super) fn serve(&self, arguments: &str) -> Server {
+    pub(crate) fn serve(&self, arguments: &str) -> Server {
         let log = std::fs::File::create(self.path("serve.log")).unwrap();
         let mut command = self.command(&format!("serve --listen 127.0.0.1:0 {arguments}"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
@@ -111,11 +111,11 @@ impl Rig {
 }
 
 /// A running server; killed when dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
     /// All that stdout had up to and with the ready line.
-    pub(super) said: String,
-    pub(super) url: String,
+    pub(crate) said: String,
+    pub(crate) url: String,
     log: PathBuf,
 }
 
@@ -139,21 +139,21 @@ impl Server {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
         assert!(status.success());
     }
 
     /// Sends `signal` and gives the exit code and the time until the end.
-    pub(super) fn stop(&mut self, signal: &str) -> (Option<i32>, Duration) {
+    pub(crate) fn stop(&mut self, signal: &str) -> (Option<i32>, Duration) {
         let began = Instant::now();
         self.signal(signal);
         wait_for("the server to end", || self.child.try_wait().unwrap())
@@ -162,7 +162,7 @@ impl Server {
     }
 
     /// GET of `path`: status line and body.
-    pub(super) fn get(&self, path: &str) -> (u16, String) {
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let mut answer = agent.get(format!("{}{path}", self.url)).call().unwrap();
         (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
@@ -181,7 +181,7 @@ impl Drop for Server {
 
 /// Asks until there is an answer.
 #[track_caller]
-pub(super) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = ask() {
@@ -194,6 +194,6 @@ pub(super) fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 
 /// The keys of an object, in order.
 #[track_caller]
-pub(super) fn keys(value: &Value) -> Vec<&str> {
+pub(crate) fn keys(value: &Value) -> Vec<&str> {
     value.as_object().unwrap_or_else(|| panic!("not an object: {value}")).keys().map(String::as_str).collect()
 }

@@ -23,6 +23,9 @@ use crate::harness;
 
 const SECRET: &str = "5ec2e7";
 
+/// The one program that it hands out.
+pub const PROGRAM: &[u8] = b"#!/bin/sh\necho Coder v2.24.0\n";
+
 /// A server and a connection to it.
 pub struct Rig {
     pub app: Shared,
@@ -45,6 +48,8 @@ pub struct Ask {
     /// Client address; default: loopback.
     pub peer: Option<String>,
     pub operator: Option<String>,
+    /// Over TLS.
+    pub secure: bool,
 }
 
 impl Ask {
@@ -100,15 +105,22 @@ impl Got {
 
 impl Rig {
     pub fn start() -> Rig {
+        Rig::with(&[])
+    }
+
+    /// A server with some other settings.
+    pub fn with(changed: &[(&'static str, &str)]) -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
-        let settings = harness::app::settings(
-            dir.path(),
-            &[
-                ("stats_interval", "30s"),
-                ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
-                ("hostname_suffix", "moor"),
-            ],
-        );
+        let programs = dir.path().join("bin");
+        std::fs::create_dir(&programs).unwrap();
+        std::fs::write(programs.join("coder-linux-amd64"), PROGRAM).unwrap();
+        let usual = [
+            ("bin_dir", programs.to_str().unwrap()),
+            ("stats_interval", "30s"),
+            ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
+            ("hostname_suffix", "moor"),
+        ];
+        let settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
         let (jobs, workers) = Jobs::start("rpc", 1, 16).unwrap();
         let app = Arc::new(harness::app::app(settings, "http://127.0.0.1:13000", jobs));
         let arrivals = Arrivals::default();
@@ -284,7 +296,8 @@ fn exchange(connection: &mut BufReader<UnixStream>, ask: &Ask, secret: &str) -> 
     let id = Uuid::new_v4();
     let mut head = format!("{} {} HTTP/1.1\r\nHost: moor.example.test\r\n", ask.method, ask.path);
     let peer = ask.peer.as_deref().unwrap_or("127.0.0.1");
-    head += &format!("X-Moorline-Secret: {secret}\r\nX-Moorline-Request-Id: {id}\r\nX-Moorline-Scheme: http\r\n");
+    let scheme = if ask.secure { "https" } else { "http" };
+    head += &format!("X-Moorline-Secret: {secret}\r\nX-Moorline-Request-Id: {id}\r\nX-Moorline-Scheme: {scheme}\r\n");
     match &ask.operator {
         Some(operator) => head += &format!("X-Moorline-Operator: {operator}\r\nX-Moorline-Peer: \r\n"),
         None => head += &format!("X-Moorline-Peer: {peer}\r\n"),

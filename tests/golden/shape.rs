@@ -1,9 +1,9 @@
 //! The shape of a JSON value.
 //!
 //! A shape is JSON too: a word names a type (`null`, `bool`, `int`, `number`, `string`, `uuid`, `time`)
-//! or, with bars, a closed set of words; `[]` is the empty list, `[SHAPE]` a list of one or more, `[SHAPE, "?"]` any list; an
+//! or, with bars, a closed set of words and types; `[]` is the empty list, `[SHAPE]` a list of one or more, `[SHAPE, "?"]` any list; an
 //! object has exactly the keys of its shape in their order, those ending in `?` may be missing;
-//! `{"*": SHAPE}` is a map with one or more keys.
+//! `{"*": SHAPE}` is a map with one or more keys, `{"*?": SHAPE}` any map or null, `{"?": SHAPE}` is SHAPE or null.
 
 use moorline::model::Timestamp;
 use serde_json::Value;
@@ -12,19 +12,9 @@ use serde_json::Value;
 pub fn check(shape: &Value, value: &Value, at: &str) -> Result<(), String> {
     let fail = || Err(format!("{at}: {value} is not {shape}"));
     match (shape, value) {
-        (Value::String(word), value) => {
-            let fits = match (word.as_str(), value) {
-                ("null", Value::Null) | ("bool", Value::Bool(_)) | ("string", Value::String(_)) => true,
-                ("int", Value::Number(number)) => number.is_i64() || number.is_u64(),
-                ("number", Value::Number(_)) => true,
-                ("uuid", Value::String(text)) => {
-                    text.len() == 36 && uuid::Uuid::parse_str(text).is_ok_and(|uuid| uuid.to_string() == *text)
-                }
-                ("time", Value::String(text)) => Timestamp::parse(text).is_ok() && text.ends_with('Z'),
-                (set, Value::String(text)) => set.split('|').any(|one| one == text) && set.contains('|'),
-                _ => false,
-            };
-            if fits { Ok(()) } else { fail() }
+        (Value::String(words), value) => {
+            let alone = !words.contains('|');
+            if words.split('|').any(|word| is_a(word, alone, value)) { Ok(()) } else { fail() }
         }
         (Value::Array(shapes), Value::Array(values)) => match shapes.first() {
             None if values.is_empty() => Ok(()),
@@ -33,7 +23,12 @@ pub fn check(shape: &Value, value: &Value, at: &str) -> Result<(), String> {
             }
             _ => fail(),
         },
+        (Value::Object(shapes), Value::Null) if shapes.contains_key("?") || shapes.contains_key("*?") => Ok(()),
+        (Value::Object(shapes), value) if shapes.contains_key("?") => check(&shapes["?"], value, at),
         (Value::Object(shapes), Value::Object(values)) => {
+            if let Some(shape) = shapes.get("*?") {
+                return values.iter().try_for_each(|(key, value)| check(shape, value, &format!("{at}.{key}")));
+            }
             if let Some(shape) = shapes.get("*") {
                 if values.is_empty() {
                     return fail();
@@ -58,6 +53,22 @@ pub fn check(shape: &Value, value: &Value, at: &str) -> Result<(), String> {
     }
 }
 
+/// Whether a value is of the type of this word or, among others, is the word.
+fn is_a(word: &str, alone: bool, value: &Value) -> bool {
+    match (word, value) {
+        ("null", Value::Null) | ("bool", Value::Bool(_)) | ("string", Value::String(_)) => true,
+        ("int", Value::Number(number)) => number.is_i64() || number.is_u64(),
+        ("number", Value::Number(_)) => true,
+        ("uuid", Value::String(text)) => {
+            text.len() == 36 && uuid::Uuid::parse_str(text).is_ok_and(|uuid| uuid.to_string() == *text)
+        }
+        ("time", Value::String(text)) => Timestamp::parse(text).is_ok() && text.ends_with('Z'),
+        ("null" | "bool" | "int" | "number" | "string" | "uuid" | "time", _) => false,
+        (word, Value::String(text)) => !alone && word == text,
+        _ => false,
+    }
+}
+
 #[test]
 fn tells_shapes_apart() {
     use serde_json::json;
@@ -73,6 +84,12 @@ fn tells_shapes_apart() {
         (json!({"a": "int", "b?": "int"}), json!({"a": 1}), json!({"b": 1, "a": 1})),
         (json!({"a": "int"}), json!({"a": 1}), json!({"a": 1, "c": 1})),
         (json!({"*": "int"}), json!({"x": 1, "y": 2}), json!({"x": "1"})),
+        (json!("null|time"), json!(null), json!("null")),
+        (json!("null|time"), json!("2025-01-01T00:00:00Z"), json!(1)),
+        (json!({"*?": "int"}), json!(null), json!({"x": "1"})),
+        (json!({"*?": "int"}), json!({}), json!([])),
+        (json!({"?": {"a": "int"}}), json!(null), json!({"b": 1})),
+        (json!({"?": {"a": "int"}}), json!({"a": 1}), json!("")),
     ] {
         assert_eq!(check(&shape, &good, ""), Ok(()));
         assert!(check(&shape, &bad, "").is_err(), "{shape} takes {bad}");

@@ -41,9 +41,11 @@ replace github.com/coder/terraform-provider-coder/v2 => github.com/coder/terrafo
 require (
 	github.com/coder/coder/v2 v2.24.0
 	github.com/coder/websocket v1.8.13
+	github.com/creack/pty v1.1.21
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/yamux v0.1.2
 	github.com/stretchr/testify v1.10.0
+	golang.org/x/crypto v0.38.0
 	google.golang.org/protobuf v1.36.6
 	storj.io/drpc v0.0.33
 	tailscale.com v1.80.3
@@ -162,7 +164,6 @@ require (
 	github.com/coreos/go-iptables v0.6.0 // indirect
 	github.com/coreos/go-oidc/v3 v3.14.1 // indirect
 	github.com/coreos/go-systemd v0.0.0-20191104093116-d3cd4ed1dbcf // indirect
-	github.com/creack/pty v1.1.21 // indirect
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc // indirect
 	github.com/dblohm7/wingoes v0.0.0-20240820181039-f2b84150679e // indirect
 	github.com/dlclark/regexp2 v1.11.5 // indirect
@@ -406,7 +407,6 @@ require (
 	go.uber.org/zap v1.27.0 // indirect
 	go4.org/mem v0.0.0-20220726221520-4f986261bf13 // indirect
 	go4.org/netipx v0.0.0-20230728180743-ad4cb58a6516 // indirect
-	golang.org/x/crypto v0.38.0 // indirect
 	golang.org/x/exp v0.0.0-20250408133849-7e4ce0ab07d0 // indirect
 	golang.org/x/mod v0.24.0 // indirect
 	golang.org/x/net v0.40.0 // indirect

@@ -59,6 +59,7 @@ const ROWS: &[(&str, Columns)] = &[
             ("last_used_at", "1"),
         ],
     ),
+    ("favorites", &[("user_id", "zeroblob(16)"), ("workspace_id", "zeroblob(16)"), ("created_at", "1")]),
     (
         "agents",
         &[
@@ -171,6 +172,16 @@ const ROWS: &[(&str, Columns)] = &[
     ),
     ("agent_resources", &[("agent_id", "zeroblob(16)"), ("collected_at", "1")]),
     ("connections", &[("agent_id", "zeroblob(16)"), ("id", "zeroblob(16)"), ("kind", "'ssh'"), ("connected_at", "1")]),
+    (
+        "tunnels",
+        &[
+            ("id", "1"),
+            ("peer_id", "zeroblob(16)"),
+            ("agent_id", "zeroblob(16)"),
+            ("user_id", "zeroblob(16)"),
+            ("opened_at", "1"),
+        ],
+    ),
     ("audit_log", &[("id", "1"), ("at", "1"), ("actor_kind", "'operator'"), ("action", "'x'"), ("result", "'ok'")]),
 ];
 
@@ -190,6 +201,8 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
     ("workspaces", "id", &["zeroblob(15)"]),
     ("workspaces", "owner_id", &["x'11111111111111111111111111111111'"]),
     ("workspaces", "name", &["''", "printf('%033d', 0)"]),
+    ("favorites", "user_id", &["x'11111111111111111111111111111111'"]),
+    ("favorites", "workspace_id", &["x'11111111111111111111111111111111'"]),
     ("agents", "id", &["zeroblob(15)"]),
     ("agents", "workspace_id", &["x'11111111111111111111111111111111'"]),
     ("agents", "parent_id", &["x'11111111111111111111111111111111'"]),
@@ -234,6 +247,11 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
     ("connections", "agent_id", &["x'11111111111111111111111111111111'"]),
     ("connections", "id", &["zeroblob(15)"]),
     ("connections", "kind", &["'telnet'"]),
+    ("tunnels", "peer_id", &["zeroblob(15)"]),
+    ("tunnels", "agent_id", &["x'11111111111111111111111111111111'"]),
+    ("tunnels", "user_id", &["x'11111111111111111111111111111111'"]),
+    ("tunnels", "ending", &["'closed'", "'tired'"]),
+    ("tunnels", "closed_at", &["1"]),
     ("audit_log", "actor_kind", &["'ghost'"]),
     ("audit_log", "result", &["'maybe'"]),
 ];
@@ -253,6 +271,7 @@ const SECONDS: &[(&str, Columns, bool)] = &[
     ("workspaces", &[("name", "'other'")], false),
     ("workspaces", &[("id", "randomblob(16)"), ("name", "'DEV'")], false),
     ("workspaces", &[("id", "randomblob(16)"), ("deleted_at", "1")], true),
+    ("favorites", &[("created_at", "2")], false),
     ("agents", &[("name", "'b'"), ("token_hash", "randomblob(32)")], false),
     ("agents", &[("id", "randomblob(16)"), ("name", "'b'")], false),
     ("agents", &[("id", "randomblob(16)"), ("name", "'MAIN'"), ("token_hash", "randomblob(32)")], false),
@@ -271,6 +290,8 @@ const SECONDS: &[(&str, Columns, bool)] = &[
     ("agent_stats", &[("hour", "3600")], true),
     ("agent_resources", &[], false),
     ("connections", &[], false),
+    ("tunnels", &[], false),
+    ("tunnels", &[("id", "2")], true),
     ("audit_log", &[], false),
 ];
 

@@ -168,7 +168,8 @@ fn refuses_a_newer_file_untouched() {
         .unwrap();
     let before = std::fs::read(place.file()).unwrap();
     let error = place.refusal();
-    assert!(error.contains("schema version 99") && error.contains("versions up to 1"), "{error}");
+    let known = format!("versions up to {}", migrations().len());
+    assert!(error.contains("schema version 99") && error.contains(&known), "{error}");
     assert!(error.contains("m.db.before-0099"), "{error}");
     assert_eq!(std::fs::read(place.file()).unwrap(), before);
 }
@@ -187,8 +188,6 @@ fn refuses_a_newer_file_whose_version_is_still_in_the_log() {
 
 #[test]
 fn migrates_a_file_without_version_after_a_copy() {
-    // What the steps make of a real older file is tested in store/migrate.rs with steps of its own
-    // until there is a second one; here the way through `open`.
     let place = Place::new();
     let store = place.open();
     note(&store, "old").unwrap();
@@ -214,11 +213,42 @@ fn migrates_a_file_without_version_after_a_copy() {
     drop(raw);
     // Migrated, but now without a proof of its key: refused after the migration, with the copy kept.
     assert!(place.refusal().contains("no proof of its key"));
-    assert!(place.folder().join("m.db.before-0001").exists());
+    assert!(place.folder().join(format!("m.db.before-{:04}", migrations().len())).exists());
     for fact in meta {
         place.raw().execute("INSERT INTO meta VALUES (?, ?)", fact).unwrap();
     }
     assert!(notes(&place.open()).is_empty());
+}
+
+#[test]
+fn migrates_a_file_of_the_first_version_with_what_is_in_it() {
+    let place = Place::new();
+    let store = place.open();
+    note(&store, "old").unwrap();
+    drop(store);
+    let first = Connection::open_in_memory().unwrap();
+    first.execute_batch(&std::fs::read_to_string(&migrations()[0]).unwrap()).unwrap();
+    let kept: Vec<String> = schema(&first).into_iter().map(|(_, name, _)| name).collect();
+    let raw = place.raw();
+    for (kind, name, _) in schema(&raw) {
+        if kind == "table" && !kept.contains(&name) {
+            raw.execute_batch(&format!("DROP TABLE {name}")).unwrap();
+        }
+    }
+    raw.execute_batch("PRAGMA user_version = 1").unwrap();
+    drop(raw);
+    assert_eq!(notes(&place.open()), ["old"]);
+    let model = Connection::open_in_memory().unwrap();
+    model.execute_batch(SCHEMA).unwrap();
+    assert_eq!(schema(&place.raw()).len(), schema(&model).len());
+}
+
+/// The migrations there are, in order.
+fn migrations() -> Vec<std::path::PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/migrations");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 #[test]

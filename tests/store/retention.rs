@@ -113,6 +113,7 @@ fn rows_of_the_past_go_when_their_time_has_come() {
             format!(
                 "INSERT INTO audit_log (at, actor_kind, action, result) VALUES ({at}, 'operator', 'x', 'ok');
                  INSERT INTO connections (agent_id, id, kind, connected_at) VALUES ({id}, randomblob(16), 'ssh', {at});
+                 INSERT INTO tunnels (peer_id, agent_id, user_id, opened_at, closed_at, ending) VALUES (randomblob(16), {id}, zeroblob(16), {at}, {at}, 'closed');
                  INSERT INTO agent_script_timings (agent_id, script_id, started_at, ended_at, exit_code, stage, status) VALUES ({id}, {id}, {at}, {at}, 0, 'cron', 'ok');
                  INSERT INTO agent_app_statuses (id, agent_id, app_id, state, message, created_at) VALUES (randomblob(16), {id}, {id}, 'idle', '', {at});
                  INSERT INTO agent_stats (agent_id, hour, reports, connection_count, rx_packets, rx_bytes, tx_packets, tx_bytes, sessions_ssh, sessions_vscode, sessions_jetbrains, sessions_reconnecting_pty)
@@ -122,11 +123,12 @@ fn rows_of_the_past_go_when_their_time_has_come() {
             ),
         );
     }
-    // A session that lasts, begun long ago.
+    // A session and a tunnel that last, begun long ago.
     run(
         &store,
         format!(
-            "INSERT INTO connections (agent_id, id, kind, connected_at, disconnected_at) VALUES ({id}, zeroblob(16), 'ssh', {}, {})",
+            "INSERT INTO tunnels (peer_id, agent_id, user_id, opened_at) VALUES (zeroblob(16), {id}, zeroblob(16), 1);
+             INSERT INTO connections (agent_id, id, kind, connected_at, disconnected_at) VALUES ({id}, zeroblob(16), 'ssh', {}, {})",
             ago(100),
             ago(1)
         ),
@@ -138,6 +140,7 @@ fn rows_of_the_past_go_when_their_time_has_come() {
         ("agent_script_timings", 4),
         ("agent_app_statuses", 4),
         ("connections", 7),
+        ("tunnels", 7),
         ("audit_log", 8),
     ] {
         assert_eq!(count(&store, &format!("SELECT count(*) FROM {table}")), left, "{table}");

@@ -1,4 +1,4 @@
-//! The agent's end of a connection.
+//! The peer's end of a connection that carries calls: an agent, or a person's client.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
@@ -10,7 +10,7 @@ use moorline::wire::drpc::{Decoder, Encoder, Packet};
 use moorline::wire::yamux::{Event, Session};
 use prost::Message;
 
-use super::driver::{BINARY, Frame, Line, SOON, Server, frames, masked};
+use super::driver::{BINARY, Frame, Line, PONG, SOON, Server, frames, masked};
 
 /// What came of a call.
 #[derive(Clone, PartialEq, Debug)]
@@ -19,7 +19,7 @@ pub(crate) enum Reply {
     Error(u64, String),
 }
 
-/// A simulated agent on its connection.
+/// A simulated agent or client on its connection.
 pub(crate) struct Agent {
     pub(crate) line: Line,
     pub(crate) mux: Session,
@@ -32,6 +32,13 @@ pub(crate) struct Agent {
     pub(crate) closed: Option<(u16, String)>,
     /// Sizes of the messages that came.
     pub(crate) messages: Vec<usize>,
+    /// Payloads of the WebSocket pings that came, and how many of them were answered.
+    pub(crate) pings: Vec<String>,
+    answered: usize,
+    /// A stream of which the session here knows nothing.
+    reopened: Option<u32>,
+    /// Streams get no further window.
+    pub(crate) withholds: bool,
     /// Pings are answered.
     pub(crate) alive: bool,
 }
@@ -60,6 +67,10 @@ impl Agent {
             resets: BTreeSet::new(),
             closed: None,
             messages: Vec::new(),
+            pings: Vec::new(),
+            answered: 0,
+            reopened: None,
+            withholds: false,
             alive: true,
         };
         agent.exchange();
@@ -79,7 +90,13 @@ impl Agent {
                 match frame {
                     Frame::Binary(bytes) => self.multiplexed(&bytes),
                     Frame::Close(code, reason) => self.closed = Some((code, reason)),
-                    other => panic!("an agent got {other:?}"),
+                    Frame::Ping(payload) => self.pings.push(payload),
+                    other => panic!("a peer got {other:?}"),
+                }
+            }
+            for payload in self.pings.iter().skip(std::mem::replace(&mut self.answered, self.pings.len())) {
+                if self.alive {
+                    self.line.feed(&masked(PONG, payload.as_bytes()));
                 }
             }
             if self.alive && !bytes.is_empty() {
@@ -92,12 +109,17 @@ impl Agent {
         self.messages.push(bytes.len());
         let mut events = Vec::new();
         self.mux.receive(bytes, &mut events).unwrap();
+        if let Some(id) = self.reopened {
+            self.read_by_hand(id, bytes);
+        }
         for event in events {
             match event {
                 Event::Data(id, bytes) => {
                     let packets = self.packets.entry(id).or_default();
                     self.decoders.get_mut(&id).unwrap().receive(&bytes, packets).unwrap();
-                    self.mux.consumed(id, bytes.len());
+                    if !self.withholds {
+                        self.mux.consumed(id, bytes.len());
+                    }
                 }
                 Event::Finished(id) => {
                     assert!(self.finished.insert(id), "finished twice");
@@ -109,6 +131,35 @@ impl Agent {
                 Event::Opened(id) => panic!("the server opened stream {id}"),
             }
         }
+    }
+
+    /// Reads whole frames of one stream.
+    fn read_by_hand(&mut self, id: u32, mut bytes: &[u8]) {
+        while let Some((header, rest)) = bytes.split_first_chunk::<12>() {
+            let length = if header[1] == 0 { u32::from_be_bytes(header[8..].try_into().unwrap()) } else { 0 };
+            let (body, rest) = rest.split_at(usize::try_from(length).unwrap());
+            if header[4..8] == id.to_be_bytes() {
+                let packets = self.packets.entry(id).or_default();
+                self.decoders.get_mut(&id).unwrap().receive(body, packets).unwrap();
+            }
+            bytes = rest;
+        }
+    }
+
+    /// Opens a stream under a number that was used before, which no honest client does, and says `bytes`.
+    pub(crate) fn reopen(&mut self, id: u32, bytes: &[u8]) {
+        let header = |flags: u8, length: usize| {
+            let mut header = vec![0, 0, 0, flags];
+            header.extend(id.to_be_bytes());
+            header.extend(u32::try_from(length).unwrap().to_be_bytes());
+            header
+        };
+        self.decoders.insert(id, Decoder::new());
+        self.packets.remove(&id);
+        self.line.feed(&masked(BINARY, &[header(1, bytes.len()), bytes.to_vec()].concat()));
+        // The session here knows nothing of it, so what comes back is read by hand.
+        self.reopened = Some(id);
+        self.exchange();
     }
 
     /// Opens a stream and calls, without a request yet.

@@ -370,7 +370,7 @@ fn app_health_of_unknown_and_unchecked_apps_is_dropped() {
         let reply = agent.call_raw(methods::UPDATE_APP_STATUS, &status(slug, message).encode_to_vec());
         assert!(matches!(reply, Reply::Error(0, _)));
     }
-    assert_eq!(server.read(|conn| apps::statuses(conn, agent_id))[0].message, "at work");
+    assert_eq!(server.read(|conn| apps::statuses(conn, &[agent_id]))[0].1.message, "at work");
 }
 
 #[test]

@@ -53,6 +53,18 @@ fn a_connection_is_written_when_it_begins_and_ends_and_not_between() {
 }
 
 #[test]
+fn an_agent_that_a_stopping_server_cuts_off_is_not_written_down_as_gone() {
+    let server = Server::start();
+    let mut agent = server.connect();
+    connected(&server);
+    server.app.presence.stop();
+    agent.line.close();
+    server.until("two rows", |server| (server.audit().len() == 2).then_some(()));
+    assert_eq!(server.row().disconnected_at, None);
+    assert!(server.row().last_connected_at.unwrap() >= server.row().first_connected_at.unwrap());
+}
+
+#[test]
 fn two_connections_of_one_token_coexist() {
     let server = Server::start();
     let (mut one, mut two) = (server.connect(), server.connect());
@@ -338,8 +350,17 @@ fn a_stopping_server_answers_what_it_stored_and_says_that_it_comes_back() {
     agent.exchange();
     assert_eq!(agent.closed, None, "a call is under way");
     drop(release);
-    assert_eq!(agent.until_closed(), (1012, "the server is restarting".into()));
+    while !agent.packets.contains_key(&id) {
+        assert!(agent.line.letter());
+        agent.exchange();
+    }
     assert!(matches!(agent.packets[&id][0], Packet::Message(_)));
+    // The agent that has its answer but not yet done with the call would repeat it.
+    agent.pass(Duration::from_millis(500));
+    assert_eq!(agent.closed, None);
+    agent.mux.finish(id);
+    agent.exchange();
+    assert_eq!(agent.closed, Some((1012, "the server is restarting".into())));
     assert_eq!(server.row().lifecycle_state, Lifecycle::Ready);
 }
 
@@ -352,6 +373,14 @@ fn a_stopping_server_does_not_wait_for_ever() {
     idle.line.shutdown();
     idle.exchange();
     assert_eq!(idle.closed.as_ref().map(|closed| closed.0), Some(1012), "nothing to wait for");
+    let mut keeper = server.connect();
+    let kept = keeper.begin(methods::UPDATE_STATS, &UpdateStatsRequest::default().encode_to_vec());
+    assert!(keeper.packets.contains_key(&kept));
+    keeper.line.shutdown();
+    keeper.exchange();
+    assert_eq!(keeper.closed, None, "it has not let go of an answered call");
+    keeper.pass(Duration::from_secs(3));
+    assert_eq!(keeper.closed.as_ref().map(|closed| closed.0), Some(1012));
     caller.begin(methods::GET_MANIFEST, &[]);
     caller.line.shutdown();
     caller.pass(Duration::from_secs(3));

@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
+use moorline::domain::credential::Credential;
 use moorline::domain::{Shared, tokens};
 use moorline::model::{AgentId, LogSourceId, Timestamp, UserId, WorkspaceId};
+use moorline::ops::hub::Topic;
 use moorline::ops::jobs::Jobs;
 use moorline::ops::mail::{Address, ConnId, MAILBOX_LETTERS, Mail, Mailbox};
 use moorline::store::agents::{Agent, Lifecycle};
+use moorline::store::keys::{ApiKey, LoginType, Scope};
 use moorline::store::scripts::Script;
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
-use moorline::store::{Error, agents, metadata, scripts, users, workspaces};
-use moorline::streams::{Out, Stream};
+use moorline::store::{Error, agents, keys, metadata, scripts, users, workspaces};
+use moorline::streams::{Out, Stream, Visitor};
 
 use crate::harness;
 
@@ -45,6 +48,7 @@ impl Server {
         let server = Server { app, user, workspace, agent, folder };
         server.write(move |write| {
             users::insert(write, &a_user(user))?;
+            keys::insert(write, &a_key(user))?;
             workspaces::insert(write, &a_workspace(workspace, user))?;
             agents::insert(write, &an_agent(agent, workspace, "main"))
         });
@@ -65,6 +69,29 @@ impl Server {
         let (jobs, _workers) = Jobs::start("rpc", 2, 64).unwrap();
         let app = open(folder.path(), jobs);
         Server { app, user, workspace, agent, folder }
+    }
+
+    /// The user's token.
+    pub(crate) fn credential(&self) -> Credential {
+        Credential { user: self.user, key: a_key(self.user).id, as_admin: false }
+    }
+
+    /// The user as one who watches their agent.
+    pub(crate) fn visitor(&self) -> Visitor {
+        Visitor::admit(&self.app, self.credential(), self.agent.0).unwrap()
+    }
+
+    /// Deletes the user's token, as revoking it does.
+    pub(crate) fn revoke(&self) {
+        let credential = self.credential();
+        self.app
+            .store
+            .write(move |write| {
+                keys::delete(write, &credential.key)?;
+                write.publish(Topic::UserRevoked(credential.user));
+                Ok::<(), Error>(())
+            })
+            .unwrap();
     }
 
     pub(crate) fn write(&self, f: impl FnOnce(&moorline::store::Write<'_>) -> rusqlite::Result<()> + Send + 'static) {
@@ -171,6 +198,26 @@ fn a_user(id: UserId) -> User {
     }
 }
 
+/// A token of that user, good for a day.
+pub(crate) fn a_key(user: UserId) -> ApiKey {
+    let now = Timestamp::now();
+    let day = Duration::from_secs(86_400);
+    ApiKey {
+        id: user.0.simple().to_string()[..10].to_owned(),
+        user_id: user,
+        secret_hash: vec![7; 32],
+        login_type: LoginType::Password,
+        token_name: String::new(),
+        scope: Scope::All,
+        lifetime_seconds: 86_400,
+        ip: String::new(),
+        created_at: now,
+        updated_at: now,
+        last_used_at: now,
+        expires_at: now.plus(day),
+    }
+}
+
 fn a_workspace(id: WorkspaceId, owner_id: UserId) -> Workspace {
     Workspace {
         id,
@@ -249,6 +296,13 @@ impl Line {
             closed: false,
         };
         line.call(|stream, now, out| stream.open(now, address, out));
+        line
+    }
+
+    /// The stream of a user, after its first look at its session and its first read.
+    pub(crate) fn open_settled(stream: Box<dyn Stream>) -> Line {
+        let mut line = Line::open(stream);
+        assert!(line.letter() && line.letter());
         line
     }
 

@@ -8,7 +8,8 @@ use moorline::domain::agent_logs;
 use moorline::model::{LogSourceId, Timestamp};
 use moorline::ops::hub::Topic;
 use moorline::store::logs::Level;
-use moorline::store::{agents, users};
+use moorline::store::users::Status;
+use moorline::store::{agents, keys, users};
 use moorline::streams::logs::follow;
 use serde_json::Value;
 
@@ -25,7 +26,7 @@ fn append(server: &Server, lines: &[&str]) {
 }
 
 fn open(server: &Server, after: i64) -> Line {
-    Line::open(follow(server.app.clone(), server.agent, after, server.user))
+    Line::open_settled(follow(server.app.clone(), server.agent, after, server.visitor()))
 }
 
 /// The next text messages, waiting for at least one.
@@ -116,9 +117,9 @@ fn a_slow_reader_holds_the_reading_back() {
     let wide = "\u{1b}".repeat(900);
     let lines: Vec<String> = (0..1_000).map(|n| format!("{n} {wide}")).collect();
     append(&server, &lines.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut line = open(&server, 0);
+    let mut line = Line::open(follow(server.app.clone(), server.agent, 0, server.visitor()));
     line.stalled = true;
-    assert!(line.letter());
+    assert!(line.letter() && line.letter());
     // A page of 256 lines is above the mark; nothing further is read, whatever is announced.
     let held = line.out.backlog;
     for _ in 0..5 {
@@ -184,12 +185,59 @@ fn a_user_who_may_not_sign_in_is_cut_off() {
     let server = Server::start();
     let mut line = open(&server, 0);
     messages(&mut line);
+    // Another of their tokens was revoked: that is looked at, and on it goes.
     server.app.hub.publish(Topic::UserRevoked(server.user));
+    assert!(line.letter() && line.letter());
+    append(&server, &["still here"]);
+    assert_eq!(outputs(&messages(&mut line)), ["still here"]);
+    server.revoke();
     assert_eq!(closed(&mut line), (1008, "the session has ended".into()));
     // Also when it happened before the stream could hear of it.
-    let user = server.user;
-    server.write(move |write| users::remove(write, user, Timestamp::now()).map(|_| ()));
     assert_eq!(closed(&mut open(&server, 0)).0, 1008);
+}
+
+#[test]
+fn a_suspended_user_and_an_expired_token_are_cut_off() {
+    let server = Server::start();
+    let user = server.user;
+    let mut line = open(&server, 0);
+    let suspend = |status| {
+        move |write: &moorline::store::Write<'_>| {
+            let mut row = users::by_id(write, user)?.unwrap();
+            row.status = status;
+            write.publish(Topic::UserRevoked(user));
+            users::update(write, &row)
+        }
+    };
+    messages(&mut line);
+    server.write(suspend(Status::Suspended));
+    assert_eq!(closed(&mut line).0, 1008);
+    server.write(suspend(Status::Active));
+    let key = server.credential().key;
+    let soon = Timestamp::now().plus(Duration::from_millis(300));
+    server.write(move |write| keys::touch(write, &key, "", Timestamp::now(), soon));
+    let mut line = open(&server, 0);
+    messages(&mut line);
+    std::thread::sleep(Duration::from_millis(300));
+    line.pass(Duration::from_millis(400));
+    assert_eq!(closed(&mut line).0, 1008);
+}
+
+#[test]
+fn a_workspace_that_went_to_somebody_else_is_not_followed_any_more() {
+    let server = Server::start();
+    let mut line = open(&server, 0);
+    messages(&mut line);
+    let (user, workspace) = (server.user, server.workspace);
+    server.write(move |write| {
+        let other = users::User { id: moorline::model::UserId::random(), ..users::by_id(write, user)?.unwrap() };
+        let other = users::User { username: "bob".into(), email: "bob@example.com".into(), ..other };
+        users::insert(write, &other)?;
+        write.execute("UPDATE workspaces SET owner_id = ? WHERE id = ?", (other.id, workspace))?;
+        write.publish(Topic::UserRevoked(user));
+        Ok(())
+    });
+    assert_eq!(closed(&mut line).0, 1008);
 }
 
 #[test]

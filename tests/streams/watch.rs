@@ -7,13 +7,13 @@ use std::time::Duration;
 use moorline::model::Timestamp;
 use moorline::ops::hub::Topic;
 use moorline::store::{agents, metadata};
-use moorline::streams::{derp_map, metadata as streams, reinit};
+use moorline::streams::{Form, derp_map, metadata as streams, reinit};
 use serde_json::{Value, json};
 
 use super::driver::{Frame, Line, PONG, SOON, Server, TEXT, frames, masked};
 
 /// The chunks of a body, whole ones only.
-fn chunks(bytes: &[u8]) -> Vec<String> {
+pub(super) fn chunks(bytes: &[u8]) -> Vec<String> {
     let (mut chunks, mut rest) = (Vec::new(), std::str::from_utf8(bytes).unwrap());
     while !rest.is_empty() {
         let (length, body) = rest.split_once("\r\n").unwrap();
@@ -24,7 +24,7 @@ fn chunks(bytes: &[u8]) -> Vec<String> {
     chunks
 }
 
-fn wait(line: &mut Line) -> Vec<u8> {
+pub(super) fn wait(line: &mut Line) -> Vec<u8> {
     let start = std::time::Instant::now();
     loop {
         let taken = line.take();
@@ -37,7 +37,7 @@ fn wait(line: &mut Line) -> Vec<u8> {
     }
 }
 
-fn event(line: &mut Line) -> Value {
+pub(super) fn event(line: &mut Line) -> Value {
     let chunks = chunks(&wait(line));
     assert_eq!(chunks.len(), 1, "{chunks:?}");
     let data = chunks[0].strip_prefix("event: data\ndata: ").unwrap().strip_suffix("\n\n").unwrap();
@@ -59,7 +59,11 @@ fn set(server: &Server, key: &'static str, value: &'static str) {
 }
 
 fn events(server: &Server) -> Line {
-    Line::open(streams::watch_events(server.app.clone(), server.agent, server.user))
+    Line::open_settled(streams::watch(server.app.clone(), server.agent, server.visitor(), Form::Events))
+}
+
+fn socket(server: &Server) -> Line {
+    Line::open_settled(streams::watch(server.app.clone(), server.agent, server.visitor(), Form::WebSocket))
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn a_repeated_value_shows_its_newest_instant() {
 #[test]
 fn the_websocket_twin_wraps_each_event() {
     let server = Server::start();
-    let mut line = Line::open(streams::watch_websocket(server.app.clone(), server.agent, server.user));
+    let mut line = socket(&server);
     assert_eq!(frames(&wait(&mut line)), [Frame::Text(r#"{"type":"data","data":[]}"#.into())]);
     line.feed(&masked(TEXT, b"x"));
     assert!(matches!(frames(&line.take())[..], [Frame::Close(1002, _)]));
@@ -126,15 +130,22 @@ fn the_websocket_twin_wraps_each_event() {
 }
 
 #[test]
-fn watchers_end_with_their_session_and_with_the_agent() {
+fn watchers_end_with_their_session() {
     let server = Server::start();
     let mut line = events(&server);
     event(&mut line);
-    server.app.hub.publish(Topic::UserRevoked(server.user));
+    let mut other = socket(&server);
+    wait(&mut other);
+    server.revoke();
     assert_eq!(wait(&mut line), b"0\r\n\r\n");
     assert!(line.out.finish);
+    assert_eq!(frames(&wait(&mut other)), [Frame::Close(1008, "the session has ended".into())]);
+}
 
-    let mut line = Line::open(streams::watch_websocket(server.app.clone(), server.agent, server.user));
+#[test]
+fn watchers_end_with_the_agent() {
+    let server = Server::start();
+    let mut line = socket(&server);
     wait(&mut line);
     let agent = server.agent;
     server
@@ -159,9 +170,9 @@ fn a_stopping_server_ends_watchers_so_that_they_return() {
     event(&mut line);
     line.shutdown();
     assert_eq!(line.take(), b"0\r\n\r\n");
-    let mut line = Line::open(streams::watch_websocket(server.app.clone(), server.agent, server.user));
+    let mut line = socket(&server);
     line.shutdown();
-    assert!(matches!(frames(&line.take())[..], [Frame::Close(1012, _)]));
+    assert!(matches!(frames(&line.take())[..], [Frame::Text(_), Frame::Close(1012, _)]));
 }
 
 #[test]

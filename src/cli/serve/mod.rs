@@ -10,7 +10,7 @@ use super::args::Serve;
 use super::context::Context;
 use super::{Failure, Said, logging, print};
 use crate::config::{Settings, regions, table::SETTINGS};
-use crate::domain::users;
+use crate::domain::{enrolment, first_user};
 use crate::edge::tls::Tls;
 
 pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, Failure> {
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, 
 fn announce(context: &Context, running: &Running) -> Result<(), Failure> {
     let file = context.file().display();
     let url = running.url();
-    let admin = users::create_first_admin(running.store())?;
+    let admin = first_user::create(running.store())?;
     if context.json {
         let admin = admin.map(|admin| json!({"name": admin.name, "password": admin.password, "token": admin.token}));
         print(&json!({"url": url, "file": file.to_string(), "admin": admin}).to_string());
@@ -72,8 +72,15 @@ fn check(context: &Context) -> Result<Said, Failure> {
     Ok(Said { text: format!("{text}\nThe configuration is good."), value: Value::Object(value) })
 }
 
-/// A mistyped name must not become a new file in a place that was never meant.
+/// A mistyped name must not become a new file in a place that was never meant, nor be found out by the
+/// first machine that asks.
 fn check_folder(settings: &Settings) -> Result<(), Failure> {
+    if let Some(folder) = settings.bin_dir.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Failure::from(format!("bin_dir: there is no folder {}", folder.display())));
+    }
+    if let Some(file) = &settings.enrol_ca {
+        enrolment::certificates(file)?;
+    }
     let folder = settings.file.parent().filter(|folder| !folder.as_os_str().is_empty());
     match folder {
         Some(folder) if !folder.is_dir() => {

@@ -11,6 +11,7 @@ use super::check_folder;
 use crate::config::{ConfigError, Loaded, Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
+use crate::model::{Timestamp, version};
 use crate::ops::hub::{Hub, Topic};
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
@@ -55,6 +56,7 @@ impl Running {
             hub: hub.clone(),
             allow_network_file_system: settings.allow_network_file_system,
         })?;
+        settle_tunnels(&store);
         let listener = listen(settings.listen)?;
         let address = listener.local_addr()?;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -62,6 +64,7 @@ impl Running {
         let (jobs, workers) = Jobs::start("rpc", settings.rpc_threads, RPC_QUEUE)?;
         let access_url = settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address));
         let app = Arc::new(App::new(settings.clone(), access_url, store.clone(), hub, jobs));
+        app.programs.prepare();
         let metrics = match settings.metrics_listen {
             Some(address) => Some(MetricsDoor::start(listen(address)?, Arc::clone(&app))?),
             None => None,
@@ -84,7 +87,7 @@ impl Running {
             // Twice as many, so that a worker that is done finds its next request read already.
             upstream_connections: 2 * settings.http_threads,
             arrivals,
-            version_header: rest::VERSION.into(),
+            version_header: version::VERSION.into(),
             limits: edge::Limits::default(),
         })?;
         let keeper = Keeper::start(store, settings.retention.clone())?;
@@ -95,12 +98,18 @@ impl Running {
         Ok(Running { app, edge, rest, keeper, workers, metrics, url, sockets })
     }
 
-    /// Copies what the edge has counted to where scrapers look.
+    /// Copies what the edge and the coordinator have counted to where scrapers look.
     pub(super) fn count(&self) {
         let counters = self.edge.counters();
         let metrics = &self.app.metrics;
         metrics.connections.set(i64::try_from(counters.open).unwrap_or(i64::MAX));
         metrics.connections_accepted.set(i64::try_from(counters.accepted).unwrap_or(i64::MAX));
+        let tailnet = self.app.tailnet.counts();
+        for (kind, count) in [("agent", tailnet.agents), ("client", tailnet.clients), ("lost", tailnet.lost)] {
+            let gauge = metrics.tailnet_peers.get_or_create(&[("kind", kind)]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        metrics.tailnet_tunnels.set(i64::try_from(tailnet.tunnels).unwrap_or(i64::MAX));
         for reason in edge::Reason::ALL {
             let count = i64::try_from(counters.refused(reason)).unwrap_or(i64::MAX);
             metrics.refused.get_or_create(&[("reason", reason.name())]).set(count);
@@ -185,6 +194,7 @@ impl Running {
             std::process::exit(1);
         });
         drop(metrics);
+        app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
         rest.stop();
         drop(keeper);
@@ -197,6 +207,15 @@ impl Running {
         }
         store.close();
         log::info!("stopped");
+    }
+}
+
+/// Tunnels that were open when the server died are ended in the log; who comes back goes on with theirs.
+fn settle_tunnels(store: &Store) {
+    match store.write(|write| Ok::<_, store::Error>(store::tunnels::settle(write, Timestamp::now())?)) {
+        Ok(0) => {}
+        Ok(count) => log::info!(count = count; "tunnels that were open at the last stop are ended in the log"),
+        Err(error) => log::warn!("tunnels that were open at the last stop cannot be ended in the log: {error}"),
     }
 }
 

@@ -268,6 +268,7 @@ impl Doer<'_> {
         if changed && step.old.is_some() {
             store::workspaces::touch(self.write, workspace.id, self.now)?;
             self.write.publish(Topic::Workspace(workspace.id));
+            self.write.publish(Topic::WorkspacesOf(workspace.owner_id));
             note(self.write, self.now, self.actor, "workspace.update", &title(&workspace), "")?;
         }
         Ok((Some(workspace.id), step.old.is_none(), agents))

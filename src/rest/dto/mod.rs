@@ -1,4 +1,6 @@
 //! The JSON of answers, in the key order of the real server.
 
-pub(super) mod agents;
+pub(super) mod audit;
+pub(super) mod deployment;
+pub(super) mod organizations;
 pub(super) mod users;

@@ -24,7 +24,7 @@ pub(in crate::rest) struct User<'a> {
 }
 
 #[derive(Serialize)]
-struct Role {
+pub(in crate::rest) struct Role {
     name: &'static str,
     display_name: &'static str,
 }
@@ -42,10 +42,19 @@ impl<'a> User<'a> {
             status: user.status,
             login_type: "password",
             organization_ids: [organization],
-            // VS Code shows the view of all workspaces to the role named owner.
-            roles: if user.is_admin { vec![Role { name: "owner", display_name: "Owner" }] } else { Vec::new() },
+            roles: roles(user),
         }
     }
+}
+
+/// The names of a person's roles. VS Code shows the view of all workspaces to the role named owner.
+pub(in crate::rest) fn role_names(user: &users::User) -> &'static [&'static str] {
+    if user.is_admin { &["owner"] } else { &[] }
+}
+
+/// A person's roles. There is but one.
+pub(in crate::rest) fn roles(user: &users::User) -> Vec<Role> {
+    if user.is_admin { vec![Role { name: "owner", display_name: "Owner" }] } else { Vec::new() }
 }
 
 #[derive(Serialize)]

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::tailnet::nodes::Peer;
+use super::coordination::Coordination;
+use super::updates::Updates;
+use crate::tailnet::derp_map::DerpMap;
 use crate::wire::drpc::{Decoder, Encoder};
 
 /// One RPC.
 pub(super) struct Call {
+    /// Never used for another call of this connection.
+    pub(super) serial: u64,
     pub(super) decoder: Decoder,
     pub(super) encoder: Encoder,
     pub(super) state: State,
@@ -22,27 +26,35 @@ pub(super) enum State {
     /// back when a queue is full.
     Unary(&'static str, Arc<Vec<u8>>),
     /// An endless stream of relay maps; the last one sent.
-    Maps(Vec<u8>),
-    /// An endless stream of workspace updates, of which there are none.
-    Updates,
-    /// The agent's place in the tailnet.
-    Coordinate(Peer),
+    Maps(Arc<DerpMap>),
+    /// An endless stream of what becomes of a person's workspaces.
+    Updates(Box<Updates>),
+    /// The same, for peers that may see none: they were told so, and nothing comes after it.
+    NoUpdates,
+    /// The peer's place in the tailnet.
+    Coordinate(Box<Coordination>),
     /// Answered, failed or given up: what still comes is ignored until the client finishes.
     Over,
 }
 
 impl Call {
-    pub(super) fn new() -> Call {
-        Call { decoder: Decoder::new(), encoder: Encoder::new(), state: State::Start }
+    pub(super) fn new(serial: u64) -> Call {
+        Call { serial, decoder: Decoder::new(), encoder: Encoder::new(), state: State::Start }
     }
 
     /// Bytes that the client has sent and that are still held.
     pub(super) fn held(&self) -> usize {
         let body = match &self.state {
             State::Unary(_, body) => body.len(),
+            State::Coordinate(coordination) => coordination.held_bytes(),
             _ => 0,
         };
         self.decoder.held() + body
+    }
+
+    /// Messages go on coming without being asked for.
+    pub(super) fn is_endless(&self) -> bool {
+        matches!(self.state, State::Maps(_) | State::Updates(_) | State::Coordinate(_))
     }
 
     /// The one reply of a unary call, and its end.

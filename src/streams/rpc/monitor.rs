@@ -109,6 +109,8 @@ impl Monitor {
             return;
         }
         let detail = reason.to_owned();
+        // An agent that a stopping server cuts off is not shown as gone: it comes back to the next one.
+        let stopping = session.app.presence.is_stopping();
         self.session.app.store.write_then(
             move |write| {
                 let now = Timestamp::now();
@@ -119,7 +121,10 @@ impl Monitor {
                     for (key, at) in session.app.presence.take_collected(session.agent) {
                         metadata::set_collected(write, session.agent, &key, at)?;
                     }
-                    agents::disconnected(write, session.agent, last_seen, now)?;
+                    match stopping {
+                        true => agents::alive_until(write, session.agent, last_seen)?,
+                        false => agents::disconnected(write, session.agent, last_seen, now)?,
+                    }
                 }
                 note(write, &session, now, "agent.disconnect", detail)
             },

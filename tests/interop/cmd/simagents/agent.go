@@ -21,11 +21,9 @@ const (
 	sessionWithin = 60 * time.Second
 	// tickEvery is the pause between two reports of one agent.
 	tickEvery = 10 * time.Second
-	// The agent's back-off: the first redial at once, the second after about
-	// 160 ms, each further one 1.618 times later, 10 s at most.
-	backoffFloor   = 100 * time.Millisecond
-	backoffRatio   = 1.618
-	backoffCeiling = 10 * time.Second
+	// agentFloor begins an agent's back-off: the first redial at once, the second
+	// after about 160 ms.
+	agentFloor = 100 * time.Millisecond
 )
 
 // agent is one simulated agent: one token, one connection at a time.
@@ -44,25 +42,10 @@ func newAgent(f *fleet, token string) *agent {
 
 // run keeps the agent connected until ctx ends.
 func (a *agent) run(ctx context.Context) {
-	var pause time.Duration
-	for ctx.Err() == nil {
-		if pause > 0 {
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(pause):
-			}
-		}
-		pause = min(max(time.Duration(float64(pause)*backoffRatio), time.Duration(float64(backoffFloor)*backoffRatio)), backoffCeiling)
-		complete, err := a.session(ctx)
-		if complete {
-			pause = 0
-		}
-		if err != nil && ctx.Err() == nil && !complete {
-			a.fleet.fail(err)
-		}
-	}
+	a.fleet.keep(ctx, agentFloor, a.session)
 }
+
+func (a *agent) breakAll() { a.sockets.breakAll() }
 
 // session connects, makes the calls of a start, and stays until the connection
 // ends. It says whether the session was ever complete.
@@ -148,7 +131,7 @@ func (a *agent) begin(ctx context.Context, conn *agentrpc.Conn) (*proto.Manifest
 			step{"UpdateLifecycle", lifecycle(proto.Lifecycle_READY)})
 	}
 	for _, step := range steps {
-		if err := a.timed(step); err != nil {
+		if err := a.fleet.timed(step); err != nil {
 			return nil, err
 		}
 	}
@@ -170,7 +153,7 @@ func (a *agent) coordinate(ctx context.Context, conn *agentrpc.Conn, manifest *p
 	if err != nil {
 		return fmt.Errorf("agent id: %w", err)
 	}
-	node, err := agentrpc.Node(id, relayRegion(derpMap))
+	node, err := agentrpc.Node(id, agentrpc.Region(derpMap))
 	if err != nil {
 		return err
 	}
@@ -185,9 +168,21 @@ func (a *agent) coordinate(ctx context.Context, conn *agentrpc.Conn, manifest *p
 		return err
 	}
 	go func() {
+		defer conn.Close()
 		for {
-			if _, err := stream.Recv(); err != nil {
-				_ = conn.Close()
+			response, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			// The real agent answers each node of a client so.
+			request := &tailnetproto.CoordinateRequest{}
+			for _, update := range response.GetPeerUpdates() {
+				if update.GetKind() == tailnetproto.CoordinateResponse_PeerUpdate_NODE {
+					request.ReadyForHandshake = append(request.ReadyForHandshake,
+						&tailnetproto.CoordinateRequest_ReadyForHandshake{Id: update.GetId()})
+				}
+			}
+			if len(request.ReadyForHandshake) > 0 && stream.Send(request) != nil {
 				return
 			}
 		}
@@ -229,7 +224,7 @@ func (a *agent) report(ctx context.Context, conn *agentrpc.Conn, manifest *proto
 	if len(metadata.Metadata) == 0 {
 		metadata.Metadata = append(metadata.Metadata, sample("sim"))
 	}
-	err := a.timed(step{"UpdateStats", func() error {
+	err := a.fleet.timed(step{"UpdateStats", func() error {
 		_, err := conn.Agent.UpdateStats(ctx, &proto.UpdateStatsRequest{Stats: &proto.Stats{
 			ConnectionsByProto:        map[string]int64{"TCP": 2},
 			ConnectionCount:           2,
@@ -242,26 +237,10 @@ func (a *agent) report(ctx context.Context, conn *agentrpc.Conn, manifest *proto
 	if err != nil {
 		return err
 	}
-	return a.timed(step{"BatchUpdateMetadata", func() error {
+	return a.fleet.timed(step{"BatchUpdateMetadata", func() error {
 		_, err := conn.Agent.BatchUpdateMetadata(ctx, metadata)
 		return err
 	}})
-}
-
-// step is one call under the name that its time is reported by.
-type step struct {
-	name string
-	call func() error
-}
-
-// timed makes the call and records how long it took.
-func (a *agent) timed(s step) error {
-	began := time.Now()
-	if err := s.call(); err != nil {
-		return fmt.Errorf("%s: %w", s.name, err)
-	}
-	a.fleet.took(s.name, time.Since(began))
-	return nil
 }
 
 func sample(key string) *proto.Metadata {
@@ -269,17 +248,4 @@ func sample(key string) *proto.Metadata {
 		CollectedAt: timestamppb.Now(),
 		Value:       time.Now().Format(time.RFC3339Nano),
 	}}
-}
-
-// relayRegion is the lowest region with a relay in it.
-func relayRegion(derpMap *tailnetproto.DERPMap) int32 {
-	var lowest int64
-	for id, region := range derpMap.GetRegions() {
-		for _, node := range region.GetNodes() {
-			if !node.GetStunOnly() && (lowest == 0 || id < lowest) {
-				lowest = id
-			}
-		}
-	}
-	return int32(lowest)
 }

@@ -12,18 +12,33 @@ import (
 	"moorline.test/interop/internal/stat"
 )
 
-// fleet is all simulated agents and what was measured on them.
+const (
+	// Each further redial of agents and clients is this much later, 10 s at most.
+	backoffRatio   = 1.618
+	backoffCeiling = 10 * time.Second
+)
+
+// member is a simulated agent or client.
+type member interface {
+	// run keeps it connected until ctx ends.
+	run(ctx context.Context)
+	// breakAll resets its connections.
+	breakAll()
+}
+
+// fleet is all simulated agents and clients and what was measured on them.
 type fleet struct {
-	url    *url.URL
-	ticks  bool
-	agents []*agent
+	url     *url.URL
+	ticks   bool
+	members []member
+	agents  int // how many of the members are agents
 
 	started time.Time
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
 	mu         sync.Mutex
-	up         int           // agents whose session is complete
+	up         int           // members whose session is complete
 	lost       int           // sessions that ended since all were up
 	dropping   int           // sessions that we broke and whose end is still to come
 	brokenAt   time.Time     // when the first of them ended or was broken
@@ -35,16 +50,18 @@ type fleet struct {
 	calls      map[string]*stat.Samples
 }
 
-// recovery is one time that some agents were away and all came back.
+// recovery is one time that some were away and all came back.
 type recovery struct {
 	Lost    int     `json:"lost"`
 	Seconds float64 `json:"seconds"`
 }
 
-// result is what is printed. Failures counts attempts, not agents.
+// result is what is printed. Failures counts attempts, not agents; clients count
+// as connected and lost like agents.
 type result struct {
 	Mode         string                  `json:"mode"`
 	Agents       int                     `json:"agents"`
+	Clients      int                     `json:"clients"`
 	Connected    int                     `json:"connected"`
 	Failures     int                     `json:"failures"`
 	AllConnected float64                 `json:"seconds_until_all_connected"`
@@ -57,16 +74,20 @@ func (r result) rpcNames() []string {
 	return slices.Sorted(maps.Keys(r.RPC))
 }
 
-func newFleet(target *url.URL, tokens []string, ticks bool) *fleet {
+func newFleet(target *url.URL, tokens []string, clients []clientLine, ticks bool) *fleet {
 	f := &fleet{
 		url:        target,
 		ticks:      ticks,
+		agents:     len(tokens),
 		allUp:      make(chan struct{}),
 		recoveries: []recovery{},
 		calls:      map[string]*stat.Samples{},
 	}
 	for _, token := range tokens {
-		f.agents = append(f.agents, newAgent(f, token))
+		f.members = append(f.members, newAgent(f, token))
+	}
+	for _, line := range clients {
+		f.members = append(f.members, newClient(f, line))
 	}
 	return f
 }
@@ -75,25 +96,47 @@ func newFleet(target *url.URL, tokens []string, ticks bool) *fleet {
 func (f *fleet) start(ctx context.Context) {
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.started = time.Now()
-	for _, agent := range f.agents {
+	for _, one := range f.members {
 		f.running.Add(1)
 		go func() {
 			defer f.running.Done()
-			agent.run(ctx)
+			one.run(ctx)
 		}()
+	}
+}
+
+// keep repeats a session with the pauses of the real programs until ctx ends.
+func (f *fleet) keep(ctx context.Context, floor time.Duration, session func(context.Context) (bool, error)) {
+	var pause time.Duration
+	for ctx.Err() == nil {
+		if pause > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+		pause = min(max(time.Duration(float64(pause)*backoffRatio), time.Duration(float64(floor)*backoffRatio)), backoffCeiling)
+		complete, err := session(ctx)
+		if complete {
+			pause = 0
+		}
+		if err != nil && ctx.Err() == nil && !complete {
+			f.fail(err)
+		}
 	}
 }
 
 // stop ends all sessions and waits for them.
 func (f *fleet) stop() {
 	f.cancel()
-	for _, agent := range f.agents {
-		agent.sockets.breakAll()
+	for _, one := range f.members {
+		one.breakAll()
 	}
 	f.running.Wait()
 }
 
-// awaitAll waits until every agent's session is complete.
+// awaitAll waits until every member's session is complete.
 func (f *fleet) awaitAll(ctx context.Context, within time.Duration) error {
 	f.mu.Lock()
 	allUp := f.allUp
@@ -104,20 +147,20 @@ func (f *fleet) awaitAll(ctx context.Context, within time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(within):
-		return fmt.Errorf("%d of %d agents are connected after %v", f.connected(), len(f.agents), within)
+		return fmt.Errorf("%d of %d are connected after %v", f.connected(), len(f.members), within)
 	}
 }
 
-// dropAll breaks every TCP connection without a word and waits for all agents to
-// come back.
+// dropAll breaks every TCP connection without a word and waits for all to come
+// back.
 func (f *fleet) dropAll(ctx context.Context, within time.Duration) error {
 	f.mu.Lock()
 	f.dropping = f.up
 	f.brokenAt = time.Now()
 	f.allUp = make(chan struct{})
 	f.mu.Unlock()
-	for _, agent := range f.agents {
-		agent.sockets.breakAll()
+	for _, one := range f.members {
+		one.breakAll()
 	}
 	return f.awaitAll(ctx, within)
 }
@@ -128,13 +171,13 @@ func (f *fleet) connected() int {
 	return f.up
 }
 
-// sessionUp notes that one more agent's session is complete.
+// sessionUp notes that one more session is complete.
 func (f *fleet) sessionUp() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.up++
-	// The first agents may be back before the last has noticed that it was dropped.
-	if f.up < len(f.agents) || f.dropping > 0 {
+	// The first may be back before the last has noticed that it was dropped.
+	if f.up < len(f.members) || f.dropping > 0 {
 		return
 	}
 	if f.firstAll == 0 {
@@ -152,7 +195,7 @@ func (f *fleet) sessionDown() {
 	defer f.mu.Unlock()
 	if f.dropping > 0 {
 		f.dropping--
-	} else if f.up == len(f.agents) {
+	} else if f.up == len(f.members) {
 		f.allUp = make(chan struct{})
 		f.brokenAt = time.Now()
 	}
@@ -189,7 +232,8 @@ func (f *fleet) result(mode string) result {
 	defer f.mu.Unlock()
 	r := result{
 		Mode:         mode,
-		Agents:       len(f.agents),
+		Agents:       f.agents,
+		Clients:      len(f.members) - f.agents,
 		Connected:    f.up,
 		Failures:     f.failures,
 		AllConnected: f.firstAll.Seconds(),
@@ -201,4 +245,20 @@ func (f *fleet) result(mode string) result {
 		r.RPC[name] = samples.Summary()
 	}
 	return r
+}
+
+// step is one call under the name that its time is reported by.
+type step struct {
+	name string
+	call func() error
+}
+
+// timed makes the call and records how long it took.
+func (f *fleet) timed(s step) error {
+	began := time.Now()
+	if err := s.call(); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	f.took(s.name, time.Since(began))
+	return nil
 }

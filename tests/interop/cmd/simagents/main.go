@@ -1,14 +1,16 @@
 // Command simagents stands for many agents at once. It uses the real client
 // packages and makes every call that an agent makes when it connects, but runs no
-// scripts, no tailnet and no processes.
+// scripts, no tailnet and no processes. With --clients it also stands for people's
+// clients, each of which coordinates with one agent; a client counts as connected
+// once that agent has answered it.
 //
 //	connect  all agents connect, stay for --duration, and the result is printed
 //	tick     as connect, and each agent reports every 10 s in the meantime
 //	drop     as connect; then all TCP connections are broken at once and the time
-//	         until all agents are back is printed. SIGUSR1, a line "drop" on stdin
+//	         until all are back is printed. SIGUSR1, a line "drop" on stdin
 //	         or the end of --duration, whichever comes first, starts the break
 //
-// An agent whose connection ends redials like the real one, in every mode.
+// Whoever loses its connection redials like the real one, in every mode.
 package main
 
 import (
@@ -38,18 +40,19 @@ func main() {
 	var (
 		base     = flag.String("url", "", "base URL of the server")
 		tokens   = flag.String("tokens", "", "file with one agent token per line")
+		clients  = flag.String("clients", "", "file with one client per line: session token, space, agent id")
 		mode     = flag.String("mode", modeConnect, "connect, tick or drop")
 		duration = flag.Duration("duration", 0, "how long to stay connected; in drop mode, when to drop at the latest")
 		asJSON   = flag.Bool("json", false, "print JSON")
 	)
 	flag.Parse()
-	if err := run(*base, *tokens, *mode, *duration, *asJSON); err != nil {
+	if err := run(*base, *tokens, *clients, *mode, *duration, *asJSON); err != nil {
 		fmt.Fprintln(os.Stderr, "simagents:", err)
 		os.Exit(1)
 	}
 }
 
-func run(base, tokensFile, mode string, duration time.Duration, asJSON bool) error {
+func run(base, tokensFile, clientsFile, mode string, duration time.Duration, asJSON bool) error {
 	target, err := url.Parse(base)
 	if err != nil || target.Host == "" {
 		return fmt.Errorf("--url %q is not a base URL", base)
@@ -61,14 +64,18 @@ func run(base, tokensFile, mode string, duration time.Duration, asJSON bool) err
 	if err != nil {
 		return err
 	}
+	clients, err := readClients(clientsFile)
+	if err != nil {
+		return err
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	fleet := newFleet(target, tokens, mode == modeTick)
+	fleet := newFleet(target, tokens, clients, mode == modeTick)
 	fleet.start(ctx)
 	failed := fleet.awaitAll(ctx, allBackWithin)
 	if failed == nil {
-		fmt.Fprintf(os.Stderr, "simagents: %d agents connected\n", len(tokens))
+		fmt.Fprintf(os.Stderr, "simagents: %d agents connected, %d clients\n", len(tokens), len(clients))
 		if mode == modeDrop {
 			awaitTrigger(ctx, duration)
 			failed = fleet.dropAll(ctx, allBackWithin)
@@ -91,8 +98,8 @@ func hold(ctx context.Context, duration time.Duration, fleet *fleet) error {
 		return ctx.Err()
 	case <-time.After(duration):
 	}
-	if connected := fleet.connected(); connected < len(fleet.agents) {
-		return fmt.Errorf("%d of %d agents were connected at the end", connected, len(fleet.agents))
+	if connected := fleet.connected(); connected < len(fleet.members) {
+		return fmt.Errorf("%d of %d were connected at the end", connected, len(fleet.members))
 	}
 	return nil
 }
@@ -139,10 +146,10 @@ func printResult(result result, asJSON bool) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(result)
 	}
-	fmt.Printf("%s: %d agents, %d connected, %d failures, all connected after %.3f s\n",
-		result.Mode, result.Agents, result.Connected, result.Failures, result.AllConnected)
+	fmt.Printf("%s: %d agents, %d clients, %d connected, %d failures, all connected after %.3f s\n",
+		result.Mode, result.Agents, result.Clients, result.Connected, result.Failures, result.AllConnected)
 	for _, back := range result.Recoveries {
-		fmt.Printf("lost %d agents, all back after %.3f s\n", back.Lost, back.Seconds)
+		fmt.Printf("lost %d, all back after %.3f s\n", back.Lost, back.Seconds)
 	}
 	for _, name := range result.rpcNames() {
 		s := result.RPC[name]

@@ -1,6 +1,7 @@
-// Package agentrpc opens the agent's RPC connection the way the real agent does
-// (codersdk/agentsdk connectRPCVersion of v2.24.0), but with the query string and
-// the sockets in the caller's hands.
+// Package agentrpc opens the RPC connections of agents and of people's clients the
+// way the real ones do (codersdk/agentsdk connectRPCVersion and
+// codersdk/workspacesdk of v2.24.0), but with the query string and the sockets in
+// the caller's hands.
 package agentrpc
 
 import (
@@ -28,15 +29,16 @@ import (
 // readLimit is the agent's own limit for one WebSocket message: 4 MiB.
 const readLimit = 1 << 22
 
-// Conn is one RPC connection; both services run on it.
+// Conn is one RPC connection. Both services run on an agent's; a person's has the
+// tailnet service only.
 type Conn struct {
 	drpc.Conn
 	Agent   proto.DRPCAgentClient
 	Tailnet tailnetproto.DRPCTailnetClient
 }
 
-// Dial connects with the token as cookie. The connection lives as long as ctx.
-// A refusal before the upgrade is a *codersdk.Error.
+// Dial connects an agent, with the token as cookie. The connection lives as long
+// as ctx. A refusal before the upgrade is a *codersdk.Error.
 func Dial(ctx context.Context, base *url.URL, token string, query url.Values, transport http.RoundTripper) (*Conn, error) {
 	target, err := base.Parse("/api/v2/workspaceagents/me/rpc")
 	if err != nil {
@@ -48,11 +50,37 @@ func Dial(ctx context.Context, base *url.URL, token string, query url.Values, tr
 		return nil, fmt.Errorf("make cookie jar: %w", err)
 	}
 	jar.SetCookies(target, []*http.Cookie{{Name: codersdk.SessionTokenCookie, Value: token}})
+	return open(ctx, target, &websocket.DialOptions{HTTPClient: &http.Client{Jar: jar, Transport: transport}})
+}
 
-	//nolint:bodyclose // the library owns the body of an upgrade
-	socket, res, err := websocket.Dial(ctx, target.String(), &websocket.DialOptions{
-		HTTPClient: &http.Client{Jar: jar, Transport: transport},
+// DialClient connects a person's client for one agent, with the session token as
+// header (codersdk/workspacesdk of v2.24.0); the connection's Agent calls are none
+// of its business.
+func DialClient(ctx context.Context, base *url.URL, agent uuid.UUID, token string, query url.Values, transport http.RoundTripper) (*Conn, error) {
+	return dialUser(ctx, base, "/api/v2/workspaceagents/"+agent.String()+"/coordinate", token, query, transport)
+}
+
+// DialTailnet connects a person's client for all agents that they may reach.
+func DialTailnet(ctx context.Context, base *url.URL, token string, query url.Values, transport http.RoundTripper) (*Conn, error) {
+	return dialUser(ctx, base, "/api/v2/tailnet", token, query, transport)
+}
+
+func dialUser(ctx context.Context, base *url.URL, path, token string, query url.Values, transport http.RoundTripper) (*Conn, error) {
+	target, err := base.Parse(path)
+	if err != nil {
+		return nil, fmt.Errorf("parse url: %w", err)
+	}
+	target.RawQuery = query.Encode()
+	return open(ctx, target, &websocket.DialOptions{
+		HTTPClient: &http.Client{Transport: transport},
+		HTTPHeader: http.Header{codersdk.SessionTokenHeader: {token}},
 	})
+}
+
+// open makes the WebSocket and multiplexes calls on it.
+func open(ctx context.Context, target *url.URL, options *websocket.DialOptions) (*Conn, error) {
+	//nolint:bodyclose // the library owns the body of an upgrade
+	socket, res, err := websocket.Dial(ctx, target.String(), options)
 	if err != nil {
 		if res == nil {
 			return nil, err
@@ -80,10 +108,16 @@ func Version(version string) url.Values {
 	return url.Values{"version": {version}}
 }
 
-// Node makes a node that the server accepts from this agent: fresh keys, the two
-// addresses that follow from the agent's id, and the given relay region.
-func Node(agentID uuid.UUID, region int32) (*tailnetproto.Node, error) {
-	nodeKey, err := key.NewNode().Public().MarshalBinary()
+// Node makes a node that the server accepts from this peer: fresh keys, the two
+// addresses that follow from the id (an agent's own, or any new one of a client),
+// and the given relay region.
+func Node(id uuid.UUID, region int32) (*tailnetproto.Node, error) {
+	return NodeOf(key.NewNode(), id, region)
+}
+
+// NodeOf is Node with this node key, by which the relay knows the peer.
+func NodeOf(private key.NodePrivate, id uuid.UUID, region int32) (*tailnetproto.Node, error) {
+	nodeKey, err := private.Public().MarshalBinary()
 	if err != nil {
 		return nil, fmt.Errorf("node key: %w", err)
 	}
@@ -92,11 +126,11 @@ func Node(agentID uuid.UUID, region int32) (*tailnetproto.Node, error) {
 		return nil, fmt.Errorf("disco key: %w", err)
 	}
 	addresses := []string{
-		tailnet.TailscaleServicePrefix.PrefixFromUUID(agentID).String(),
-		tailnet.CoderServicePrefix.PrefixFromUUID(agentID).String(),
+		tailnet.TailscaleServicePrefix.PrefixFromUUID(id).String(),
+		tailnet.CoderServicePrefix.PrefixFromUUID(id).String(),
 	}
 	return &tailnetproto.Node{
-		Id:            int64(tailnet.NodeID(agentID)),
+		Id:            int64(tailnet.NodeID(id)),
 		AsOf:          timestamppb.New(time.Now()),
 		Key:           nodeKey,
 		Disco:         string(disco),
@@ -111,3 +145,16 @@ func Node(agentID uuid.UUID, region int32) (*tailnetproto.Node, error) {
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// Region is the lowest region of a map with a relay in it, 0 without one.
+func Region(derpMap *tailnetproto.DERPMap) int32 {
+	var lowest int64
+	for id, region := range derpMap.GetRegions() {
+		for _, node := range region.GetNodes() {
+			if !node.GetStunOnly() && (lowest == 0 || id < lowest) {
+				lowest = id
+			}
+		}
+	}
+	return int32(lowest)
+}

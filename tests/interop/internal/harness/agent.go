@@ -105,16 +105,16 @@ func (s *Site) toolEnv(dir, token string) []string {
 			s.t.Fatal(err)
 		}
 	}
-	return []string{
+	return append(s.trusting(), []string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(dir, "home"),
 		"TMPDIR=" + filepath.Join(dir, "tmp"),
 		"USER=" + os.Getenv("USER"),
 		"SHELL=/bin/sh",
 		"LANG=C.UTF-8",
-		"CODER_AGENT_URL=" + s.Path("/"),
+		"CODER_AGENT_URL=" + s.Front.JoinPath("/").String(),
 		"CODER_AGENT_TOKEN=" + token,
-	}
+	}...)
 }
 
 // Stop ends the agent with SIGTERM, as a service manager would, and returns how
@@ -122,6 +122,14 @@ func (s *Site) toolEnv(dir, token string) []string {
 func (a *Agent) Stop() time.Duration {
 	a.t.Helper()
 	return a.child.signal(a.t, syscall.SIGTERM, Patience)
+}
+
+// Signal sends the agent a signal that does not end it.
+func (a *Agent) Signal(sig syscall.Signal) {
+	a.t.Helper()
+	if err := a.child.cmd.Process.Signal(sig); err != nil {
+		a.t.Fatalf("signal the agent: %v", err)
+	}
 }
 
 // Kill ends the agent without a word.

@@ -3,6 +3,7 @@ package harness
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 )
 
@@ -21,6 +22,9 @@ const (
 	AgentOld     = "coder-v2.10.0"
 )
 
+// programs are run by the tests beside those of the cache.
+var programs = []string{"ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "sh"}
+
 // CheckSetup says what is missing before any test starts, so that a wrong
 // environment is one clear line and not thirty failures.
 func CheckSetup() error {
@@ -31,9 +35,14 @@ func CheckSetup() error {
 	if info, err := os.Stat(bin); err != nil || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s=%s is not an executable file", EnvBin, bin)
 	}
-	for _, name := range []string{AgentCurrent, AgentOld} {
+	for _, name := range []string{AgentCurrent, AgentOld, Simulator} {
 		if _, err := agentBin(name); err != nil {
 			return err
+		}
+	}
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("%s is not installed: %w", program, err)
 		}
 	}
 	return nil

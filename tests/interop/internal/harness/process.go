@@ -118,17 +118,32 @@ func run(t testing.TB, env []string, stdin string, within time.Duration, bin str
 	ctx := Context(t, within)
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Env = env
-	cmd.Stdin = strings.NewReader(stdin)
+	if stdin != "" {
+		// Without one the command gets an end of input at once.
+		cmd.Stdin = strings.NewReader(stdin)
+	}
+	ownGroup(cmd)
+	// A grandchild that keeps the pipes open must not keep the test.
+	cmd.WaitDelay = 2 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		t.Fatalf("%s %v did not end within %v\n%s", bin, args, within, stderr.String())
+		t.Fatalf("%s %v did not end within %v\n%s%s", bin, args, within, stdout.String(), stderr.String())
 	}
 	if err != nil && cmd.ProcessState == nil {
 		t.Fatalf("%s %v: %v", bin, args, err)
 	}
 	return Output{Stdout: stdout.String(), Stderr: stderr.String(), Code: cmd.ProcessState.ExitCode()}
+}
+
+// ownGroup makes cmd the head of a process group, so that its children (the
+// ProxyCommand of OpenSSH, …) end with it.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.Cancel != nil {
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	}
 }
 
 // Output is what a short command left behind.

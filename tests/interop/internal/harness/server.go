@@ -21,19 +21,25 @@ const startWithin = 30 * time.Second
 type Server struct {
 	// URL is where it listens; it stays the same over restarts.
 	URL *url.URL
+	// Front is where people and agents go: URL, or a middlebox before it.
+	Front *url.URL
 	// Dir holds everything of this test. It is short on purpose: the server's
 	// administration socket lives below it and a Unix socket path has at most
 	// 107 bytes.
 	Dir string
+	// Env is added to the server's environment at its next start.
+	Env []string
 
 	bin   string
 	file  string
+	args  []string
+	trust *Authority
 	t     testing.TB
 	child *process
 }
 
-// StartServer starts a server on a free port and a new file.
-func StartServer(t testing.TB) *Server {
+// StartServer starts a server on a free port and a new file; args follow `serve`.
+func StartServer(t testing.TB, args ...string) *Server {
 	t.Helper()
 	bin, err := moorlineBin()
 	if err != nil {
@@ -55,8 +61,9 @@ func StartServer(t testing.TB) *Server {
 			t.Fatal(err)
 		}
 	}
-	s := &Server{Dir: dir, bin: bin, file: filepath.Join(dir, "m.db"), t: t}
+	s := &Server{Dir: dir, bin: bin, file: filepath.Join(dir, "m.db"), args: args, t: t}
 	s.start("127.0.0.1:0")
+	s.Front = s.URL
 	t.Cleanup(func() {
 		s.child.kill()
 		s.child.showOnFailure(t, "server")
@@ -67,9 +74,10 @@ func StartServer(t testing.TB) *Server {
 // start runs `serve` and waits for its ready line.
 func (s *Server) start(listen string) {
 	s.t.Helper()
-	cmd := exec.Command(s.bin, "serve", "--file", s.file, "--listen", listen)
+	args := append([]string{"serve", "--file", s.file, "--listen", listen}, s.args...)
+	cmd := exec.Command(s.bin, args...)
 	cmd.Dir = s.Dir
-	cmd.Env = s.env()
+	cmd.Env = append(s.env(), s.Env...)
 	stdout, writer := io.Pipe()
 	cmd.Stdout = writer
 	s.child = startProcess(s.t, cmd, filepath.Join(s.Dir, "server.log"))
@@ -160,6 +168,14 @@ func (s *Server) StartAgain() {
 	s.start(before)
 	if s.URL.Host != before {
 		s.t.Fatalf("server came back at %s instead of %s", s.URL.Host, before)
+	}
+}
+
+// Signal sends the server a signal that does not end it.
+func (s *Server) Signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.child.cmd.Process.Signal(sig); err != nil {
+		s.t.Fatalf("signal the server: %v", err)
 	}
 }
 

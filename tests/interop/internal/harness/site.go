@@ -36,6 +36,8 @@ type Site struct {
 	AgentID     uuid.UUID
 	// Token is the agent's.
 	Token string
+	// Box is the middlebox before the server, nil without one.
+	Box *Middlebox
 }
 
 // NewSite starts a server and applies a file with one agent; agent is the TOML
@@ -89,6 +91,9 @@ arch = "amd64"
 func (s *Site) UserClient(token string) *codersdk.Client {
 	client := codersdk.New(s.URL)
 	client.SetSessionToken(token)
+	if s.trust != nil {
+		client.HTTPClient.Transport = s.trust.transport
+	}
 	return client
 }
 

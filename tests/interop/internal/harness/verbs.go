@@ -1,9 +1,15 @@
 package harness
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/google/uuid"
 )
@@ -59,6 +65,56 @@ func (s *Server) CreateToken(user string) string {
 		s.t.Fatal("token create: the answer has no token")
 	}
 	return reply.Token
+}
+
+// RevokeToken takes one session token away, by its id.
+func (s *Server) RevokeToken(token string) {
+	s.t.Helper()
+	id, _, _ := strings.Cut(token, "-")
+	s.verb("", "token", "revoke", id)
+}
+
+// SuspendUser stops this person from signing in and ends their sessions.
+func (s *Server) SuspendUser(name string) {
+	s.t.Helper()
+	s.verb("", "user", "suspend", name)
+}
+
+// ActivateUser lets a suspended person sign in again.
+func (s *Server) ActivateUser(name string) {
+	s.t.Helper()
+	s.verb("", "user", "activate", name)
+}
+
+// Metric is a sample, named with its labels, as the server's own socket shows it;
+// 0 while it has not counted anything.
+func (s *Server) Metric(name string) float64 {
+	s.t.Helper()
+	transport := &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", s.file+".admin.sock")
+		},
+	}
+	client := &http.Client{Transport: transport, Timeout: Patience}
+	reply, err := client.Get("http://admin/metrics")
+	if err != nil {
+		s.t.Fatalf("metrics: %v", err)
+	}
+	defer reply.Body.Close()
+	lines := bufio.NewScanner(reply.Body)
+	for lines.Scan() {
+		text, isIt := strings.CutPrefix(lines.Text(), name+" ")
+		if !isIt {
+			continue
+		}
+		value, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			s.t.Fatalf("metrics: %q: %v", lines.Text(), err)
+		}
+		return value
+	}
+	return 0
 }
 
 // AddWorkspace declares a workspace with the default agent.

