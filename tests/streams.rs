@@ -18,6 +18,8 @@ mod connection;
 mod connection_log;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
+#[path = "streams/derp.rs"]
+mod derp;
 #[path = "streams/echo.rs"]
 mod echo;
 #[path = "streams/logs.rs"]

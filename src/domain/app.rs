@@ -8,7 +8,7 @@ use super::absent::Absent;
 use super::presence::Presence;
 use super::programs::Programs;
 use super::synthetic::Ids;
-use crate::config::Settings;
+use crate::config::{Settings, limits};
 use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
@@ -16,6 +16,7 @@ use crate::ops::metrics::Metrics;
 use crate::ops::places::Places;
 use crate::store::Store;
 use crate::tailnet::Tailnet;
+use crate::tailnet::derp::Switch;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::resume::ResumeKey;
@@ -40,6 +41,8 @@ pub struct App {
     pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// The relay.
+    pub relay: Switch,
     /// Clients that have lost their connection and may come back.
     pub absent: Absent,
     /// The relay map as it is now.
@@ -62,18 +65,19 @@ pub type Shared = Arc<App>;
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
-        let keys = Keys::default();
+        let (keys, metrics) = (Keys::default(), Metrics::new());
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             absent: Absent::default(),
             tailnet: Tailnet::new(keys.clone()),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
+            relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             watchers: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),
-            metrics: Metrics::new(),
+            metrics,
             started_at: Timestamp::now(),
             settings,
             access_url,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Registry, Waker};
 
 use super::conn::{Conn, Context, Fate};
+use super::flow;
 use super::listener::{Acceptor, Arrival, Peer};
 use super::relay::Relay;
 use super::slab::{Slab, conn_of, other_of, other_token, token};
@@ -37,6 +38,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 pub(super) enum Command {
     /// A connection that the first loop has accepted.
     Adopt(Box<Arrival>),
+    /// A connection whose stream is to begin and live here.
+    Gather(Box<Conn>),
     /// Stop; whatever is open then is dropped.
     Stop(Instant),
 }
@@ -75,7 +78,10 @@ pub(super) struct Loop {
     /// Connections that own a slot here; read by the loop that accepts.
     load: Arc<AtomicUsize>,
     acceptor: Option<Acceptor>,
+    /// Hands its connections out to others.
     peers: Option<Arc<[Handle]>>,
+    /// All loops; on the last one, streams gather that exchange packets.
+    all: Option<Arc<[Handle]>>,
     stop: Option<Instant>,
     /// Kept alive: without a handle to it the queue would count as abandoned.
     _waker: Arc<Waker>,
@@ -104,6 +110,9 @@ impl Loop {
             scratch: Scratch::new(),
             out: Out::default(),
             mailbox: Mailbox::new(mail, Arc::clone(&waker)),
+            woken: Vec::new(),
+            flows: flow::Flows::default(),
+            gathers_elsewhere: false,
             now: Instant::now(),
             stopping: false,
         };
@@ -121,6 +130,7 @@ impl Loop {
             load,
             acceptor: None,
             peers: None,
+            all: None,
             stop: None,
             _waker: waker,
         };
@@ -136,6 +146,12 @@ impl Loop {
         self.acceptor = Some(make(&self.registry)?);
         self.peers = Some(peers);
         Ok(())
+    }
+
+    /// Tells the loop of all others, and which of them it is.
+    pub(super) fn gather_on_last(&mut self, all: Arc<[Handle]>, own: usize) {
+        self.cx.gathers_elsewhere = own + 1 != all.len();
+        self.all = Some(all);
     }
 
     /// Runs until it was told to stop.
@@ -173,15 +189,19 @@ impl Loop {
             self.accept();
             self.obey();
             self.hand_out_answers();
+            self.wake_streams();
             if self.stop.is_some_and(|until| self.conns.len() == 0 || until <= self.cx.now) {
                 return;
+            }
+            if self.cx.flows.is_dense(self.cx.now) {
+                std::thread::sleep(flow::PAUSE);
             }
         }
     }
 
     /// How long to wait for events.
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || self.letters_left {
+        if !self.again.is_empty() || self.letters_left || !self.cx.woken.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.due(self.cx.now));
@@ -207,6 +227,7 @@ impl Loop {
                 drop(conn);
                 return;
             }
+            Fate::Elsewhere => return self.send_to_last(id, conn),
             Fate::Again => self.again.push(id),
             Fate::Stay => {}
         }
@@ -214,6 +235,48 @@ impl Loop {
         let deadline = conn.deadline(&self.cx.shared).map(|due| due.max(self.cx.now + SHORTEST_WAIT));
         self.timers.arm(id, &mut conn.armed, deadline);
         self.conns.put(id, conn);
+    }
+
+    /// Those for which others have left something take it, all in one go.
+    fn wake_streams(&mut self) {
+        let mut woken = std::mem::take(&mut self.cx.woken);
+        for id in woken.drain(..) {
+            self.with(id, Conn::on_woken);
+        }
+        // Those may have read and left something for others, whose turn is in the next round.
+        woken.append(&mut self.cx.woken);
+        self.cx.woken = woken;
+    }
+
+    /// Moves a connection to the loop on which its stream will live.
+    fn send_to_last(&mut self, id: ConnId, mut conn: Box<Conn>) {
+        self.conns.free(id);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        let last = self.all.as_ref().and_then(|all| all.last());
+        if let (Some(last), Ok(())) = (last, conn.io.deregister(&self.registry)) {
+            last.load.fetch_add(1, Ordering::Relaxed);
+            last.send(Command::Gather(conn));
+        }
+    }
+
+    /// Takes in a connection of another loop, which is counted in `load` already, and begins its stream.
+    fn gather(&mut self, mut conn: Box<Conn>) {
+        let id = self.conns.reserve();
+        if let Err(error) = conn.io.register(&self.registry, token(id)) {
+            log::error!("a connection cannot be watched: {error}");
+            self.conns.free(id);
+            self.load.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        conn.id = id;
+        conn.armed = None;
+        conn.in_line = false;
+        conn.leaves = false;
+        self.conns.put(id, conn);
+        self.with(id, |conn, cx| match conn.begin_stream(cx) {
+            Ok(()) => conn.run(cx),
+            Err(_) => Fate::Gone,
+        });
     }
 
     fn hand_out_letters(&mut self) {
@@ -325,6 +388,7 @@ impl Loop {
                     self.load.fetch_sub(1, Ordering::Relaxed);
                 }
                 Command::Adopt(arrival) => self.adopt(*arrival),
+                Command::Gather(conn) => self.gather(conn),
                 Command::Stop(until) => {
                     self.stop = Some(self.stop.map_or(until, |stop| stop.min(until)));
                     self.cx.stopping = true;

@@ -12,6 +12,7 @@ mod bin;
 mod builds;
 mod debug;
 mod deployment;
+mod derp;
 mod dto;
 mod identity;
 mod json;
