@@ -10,7 +10,7 @@
 //! | `cli` | the verbs; `serve` puts the parts together | anything |
 //! | `edge` | owns every public socket: TLS, request heads, limits, time-outs; relays plain requests to tiny_http, drives streams | nothing, ever |
 //! | `rest` | one route table; a handler per route, on `http-N` threads | the store |
-//! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map | nothing, ever |
+//! | `streams` | long-lived sockets as state machines: agent and client RPC, watchers of workspaces, logs and metadata, relay map, downloads | nothing, ever |
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
 //! | `tailnet` | the coordinator: who is told of whose node; the keys that the relay serves; the relay map | nothing |

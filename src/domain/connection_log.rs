@@ -54,6 +54,8 @@ pub struct Journal {
     /// The first one that the client announced.
     address: Option<String>,
     tunnels: BTreeMap<AgentId, Kept>,
+    /// Nothing more is to be written.
+    ended: bool,
 }
 
 struct Kept {
@@ -64,7 +66,7 @@ struct Kept {
 impl Journal {
     /// For a stream that has just been opened.
     pub fn new(app: Shared, caller: Caller) -> Journal {
-        Journal { app, caller, address: None, tunnels: BTreeMap::new() }
+        Journal { app, caller, address: None, tunnels: BTreeMap::new(), ended: false }
     }
 
     /// The client announces itself. Its first address counts: later ones cost nothing.
@@ -92,7 +94,7 @@ impl Journal {
 
     /// The client was let through to `agent`. A tunnel that is open already stays as it is.
     pub fn tunnel_opened(&mut self, agent: AgentId) {
-        if self.tunnels.contains_key(&agent) {
+        if self.ended || self.tunnels.contains_key(&agent) {
             return;
         }
         self.tunnels.insert(agent, Kept { opened_at: Timestamp::now(), written: false });
@@ -110,16 +112,27 @@ impl Journal {
         }
     }
 
-    /// The stream ends, and with it all of its tunnels.
+    /// The stream ends, and with it all tunnels of the client: those, too, that an earlier stream left open
+    /// to this one, which did not ask for them again.
     pub fn end(&mut self, ending: Ending) {
-        let agents: Vec<AgentId> = self.tunnels.keys().copied().collect();
-        for agent in agents {
-            self.tunnel_closed(agent, ending);
+        if std::mem::replace(&mut self.ended, true) {
+            return;
         }
+        let kept = std::mem::take(&mut self.tunnels);
+        let tunnels: Vec<Tunnel> = kept.into_iter().map(|(agent, kept)| self.tunnel(agent, kept.opened_at)).collect();
+        let peer = self.caller.peer;
+        write(&self.app, move |conn| {
+            let now = Timestamp::now();
+            for tunnel in &tunnels {
+                tunnels::close(conn, tunnel, now, ending)?;
+            }
+            tunnels::close_all(conn, peer, now, ending)
+        });
     }
 
     /// A newer stream of the same client goes on with the tunnels: nothing has ended.
     pub fn superseded(&mut self) {
+        self.ended = true;
         self.tunnels.clear();
     }
 

@@ -4,14 +4,16 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::pages::html::{Html, fill, text};
 use super::reply::Reply;
 use super::request::Call;
-use super::websocket;
+use super::{pages, websocket};
 use crate::domain::Error;
 use crate::domain::access::UserAuth;
+use crate::domain::credential::Credential;
 use crate::model::{Timestamp, version};
 use crate::store::{agents, workspaces};
-use crate::streams::echo;
+use crate::streams::{Visitor, echo};
 
 /// A read of the file that takes longer than this is a sign of a slow disk, milliseconds.
 const SLOW_READ_MS: u128 = 15;
@@ -97,54 +99,54 @@ fn not_tested(why: &str) -> serde_json::Value {
 }
 
 /// `GET …/debug/coordinator`: the agents that are connected, and where each is at home.
-pub(super) fn coordinator(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
+pub(super) fn coordinator(call: &Call<'_>, user: UserAuth) -> Result<Reply, Error> {
     let app = &call.service.app;
-    let mut rows = String::new();
+    let mut rows = Vec::new();
     app.store.read(|conn| -> Result<(), Error> {
         for workspace in workspaces::list(conn, None)? {
             for agent in agents::of_workspace(conn, workspace.id)? {
                 let Some(live) = app.presence.of(agent.id) else { continue };
-                let home =
-                    app.tailnet.node_of(agent.id).map_or_else(|| "-".into(), |node| node.preferred_derp.to_string());
-                rows.push_str(&format!(
-                    "<tr><td>{}/{}.{}</td><td>{}</td><td>{}</td><td>{home}</td></tr>\n",
-                    workspace.owner_name, workspace.name, agent.name, agent.id, live.last_seen
+                let home = app.tailnet.node_of(agent.id).map(|node| node.preferred_derp.to_string());
+                rows.push(fill(
+                    include_str!("pages/coordinator-row.html"),
+                    &[
+                        ("agent", text(&format!("{}/{}.{}", workspace.owner_name, workspace.name, agent.name))),
+                        ("id", text(&agent.id.to_string())),
+                        ("seen", text(&live.last_seen.to_string())),
+                        ("home", text(home.as_deref().unwrap_or("-"))),
+                    ],
                 ));
             }
         }
         Ok(())
     })?;
-    Ok(page(
-        "Coordinator",
-        &format!(
-            "<p>Agents connected: {}.</p>\n<table>\n<tr><th>agent</th><th>id</th><th>last seen</th>\
-             <th>home region</th></tr>\n{rows}</table>\n",
-            app.presence.count()
-        ),
-    ))
+    let counts = app.tailnet.counts();
+    let number = |number: usize| text(&number.to_string());
+    let content = fill(
+        include_str!("pages/coordinator.html"),
+        &[
+            ("connected", number(app.presence.count())),
+            ("agents", number(counts.agents)),
+            ("clients", number(counts.clients)),
+            ("tunnels", number(counts.tunnels)),
+            ("lost", number(counts.lost)),
+            ("rows", Html::join(rows)),
+        ],
+    );
+    Ok(pages::page(call, 200, "Coordinator", Some(&user), content))
 }
 
 /// `GET …/debug/tailnet`.
-pub(super) fn tailnet(_: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
-    let text =
-        "<p>This server has no node of its own in the tailnet. It coordinates and relays; see the coordinator.</p>\n";
-    Ok(page("Tailnet", text))
-}
-
-/// A page for people; `body` is HTML. The names in it need no escapes: they have letters, digits and hyphens only
-/// (`domain/names.rs`).
-fn page(title: &str, body: &str) -> Reply {
-    let html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
-         <body>\n<h1>{title}</h1>\n{body}</body>\n</html>\n"
-    );
-    let mut reply =
-        Reply::text(200, html).header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
-    reply.content_type = Some("text/html; charset=utf-8");
-    reply
+pub(super) fn tailnet(call: &Call<'_>, user: UserAuth) -> Result<Reply, Error> {
+    let content = fill(include_str!("pages/tailnet.html"), &[]);
+    Ok(pages::page(call, 200, "Tailnet", Some(&user), content))
 }
 
 /// `GET …/debug/ws`: a WebSocket that sends back what it gets.
 pub(super) fn echo(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    Ok(websocket::upgrade(call, || echo::echo(call.service.app.clone(), auth.user.id)))
+    let app = &call.service.app;
+    websocket::upgrade_if(call, || {
+        let visitor = Visitor::admit(app, Credential::of(&auth), app.deployment_id)?;
+        Ok(echo::echo(app.clone(), visitor))
+    })
 }

@@ -67,6 +67,15 @@ pub fn close(conn: &Connection, tunnel: &Tunnel, at: Timestamp, ending: Ending) 
     if closed == 0 { insert(conn, tunnel, Some((at.max(tunnel.opened_at), ending))) } else { Ok(()) }
 }
 
+/// Ends whatever is still open of a client.
+pub fn close_all(conn: &Connection, peer: Uuid, at: Timestamp, ending: Ending) -> rusqlite::Result<()> {
+    conn.prepare_cached(
+        "UPDATE tunnels SET closed_at = max(opened_at, ?), ending = ? WHERE peer_id = ? AND closed_at IS NULL",
+    )?
+    .execute((at, ending, peer.as_bytes().as_slice()))?;
+    Ok(())
+}
+
 fn insert(conn: &Connection, tunnel: &Tunnel, end: Option<(Timestamp, Ending)>) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO tunnels (peer_id, agent_id, user_id, ip, program, address, opened_at, closed_at, ending)

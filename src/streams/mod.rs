@@ -5,8 +5,8 @@
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
 pub mod derp_map;
-pub mod ended;
 pub mod echo;
+pub mod ended;
 pub mod file;
 pub mod logs;
 pub mod metadata;

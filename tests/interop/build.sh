@@ -3,7 +3,8 @@
 #
 #   coder-v2.24.0, coder-v2.10.0   the unmodified agent and command line (the slim coder command)
 #   interop.test                   the tests of this folder
-#   simagents, restload            load clients
+#   simagents, restload, derpload, reachload   load clients
+#   stockrelay                     the relay of release 2.24.0
 #
 #   build.sh [agents] [tests] [load]      all three without arguments
 #
@@ -87,7 +88,7 @@ tests() {
 }
 
 load() {
-	for name in simagents restload; do
+	for name in simagents restload stockrelay derpload reachload; do
 		if changed "$name" go.mod go.sum "cmd/$name"/*.go internal/*/*.go; then
 			go build -o "$cache/$name.new" "./cmd/$name"
 			built "$name"

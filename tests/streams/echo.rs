@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use moorline::ops::hub::Topic;
 use moorline::streams::echo;
 
 use super::driver::{BINARY, Frame, Line, Server, TEXT, frames, masked};
 
 fn echoing(server: &Server) -> Line {
-    Line::open(echo::echo(server.app.clone(), server.user))
+    Line::open(echo::echo(server.app.clone(), server.visitor()))
 }
 
 #[test]
@@ -30,8 +29,9 @@ fn sends_back_what_it_gets_until_the_client_is_quiet() {
 fn ends_with_the_session_the_server_and_clients_that_do_not_read() {
     let server = Server::start();
     let mut line = echoing(&server);
-    server.app.hub.publish(Topic::UserRevoked(server.user));
-    assert!(line.letter());
+    assert!(line.letter(), "the first look at the session");
+    server.revoke();
+    assert!(line.letter() && line.letter());
     assert_eq!(frames(&line.take()), [Frame::Close(1008, "the session has ended".into())]);
 
     let mut line = echoing(&server);

@@ -312,21 +312,11 @@ fn a_client_that_comes_back_with_fewer_rights_keeps_only_what_it_may() {
     server.write(move |write| {
         users::update(write, &users::User { is_admin: false, ..users::by_id(write, user)?.unwrap() })
     });
-    let admitted = rpc::Client {
-        credential: Credential { as_admin: false, ..bob.clone() },
-        peer: client.id,
-        only: None,
-        ..server.admitted()
-    };
-    let mut again = server.join(admitted);
-    let id = again.id;
-    again.until("checked", || (server.app.tailnet.partners(id) == [theirs.0]).then_some(()));
-    assert_eq!(agent.hear(), (client.id, Kind::Disconnected));
-    assert!(again.is_quiet(), "it was not even told of the agent");
-
-    // At the endpoint of one agent, only that one is left.
     let credential = Credential { as_admin: false, ..bob };
-    let mut one = server.join(rpc::Client { credential, peer: id, only: Some(theirs), ..server.admitted() });
-    assert!(one.is_quiet());
-    assert_eq!(server.app.tailnet.partners(id), [theirs.0]);
+    let mut again = server.join(rpc::Client { credential, peer: id, only: None, ..server.admitted() });
+    again.say(tunnel(*theirs.as_bytes()));
+    again.say(announce(7, 5, &somewhere(7)));
+    assert!(again.is_quiet() && agent.is_quiet(), "neither is told of the other");
+    again.say(tunnel(*server.agent.as_bytes()));
+    assert_eq!(again.refused(), VAGUE);
 }

@@ -201,7 +201,7 @@ impl Calls {
         let Some(call) = self.table.get_mut(&id) else { return };
         match (&call.state, packet) {
             (State::Over, _) | (_, Packet::Metadata(_)) => {}
-            (State::Start, Packet::Invoke(name)) => self.invoke(now, id, &name),
+            (State::Start, Packet::Invoke(name)) => self.invoke(id, &name),
             (State::Request(method), Packet::Message(body)) => {
                 let method = *method;
                 self.requested(now, id, method, body);
@@ -221,10 +221,10 @@ impl Calls {
         }
     }
 
-    fn invoke(&mut self, now: Instant, id: u32, name: &str) {
+    fn invoke(&mut self, id: u32, name: &str) {
         let Some(call) = self.table.get_mut(&id) else { return };
         match METHODS.iter().find(|(method, _)| *method == name) {
-            Some((_, Kind::Bidirectional)) => self.coordinate(now, id),
+            Some((_, Kind::Bidirectional)) => self.coordinate(id),
             Some((method, Kind::Unary | Kind::ServerStream)) => call.state = State::Request(method),
             // The real server answers code 0, which clients cannot tell from a failure.
             None => {

@@ -9,7 +9,7 @@ use super::call::{Call, State};
 use super::calls::Calls;
 use super::coordination::{Coordination, Gone, Next, error};
 use crate::domain::credential::Reach;
-use crate::model::{AgentId, Timestamp};
+use crate::model::Timestamp;
 use crate::ops::mail::Outcome;
 use crate::wire::proto::tailnet::CoordinateResponse;
 
@@ -20,12 +20,12 @@ const PEERS_PER_MESSAGE: usize = 100;
 
 impl Calls {
     /// The peer takes its place. It may be told of others before it says anything.
-    pub(super) fn coordinate(&mut self, now: Instant, id: u32) {
+    pub(super) fn coordinate(&mut self, id: u32) {
         let (Some(address), Some(call)) = (&self.address, self.table.get_mut(&id)) else { return };
         let (peer, who) = self.side.peer();
         let app = self.side.app();
         let seat = app.tailnet.join(peer, who, address.clone(), call.serial);
-        let coordination = Coordination::new(app, now, seat, self.side.rule(), self.side.journal());
+        let coordination = Coordination::new(app, seat, self.side.rule(), self.side.journal());
         call.state = State::Coordinate(Box::new(coordination));
         self.take_inbox(id);
     }
@@ -58,7 +58,7 @@ impl Calls {
         let app = self.side.app();
         let Some(Call { state: State::Coordinate(coordination), .. }) = self.table.get_mut(&id) else { return };
         coordination.held = !room;
-        if !room || !coordination.may_hear() {
+        if !room {
             return;
         }
         let responses = app.tailnet.take(&coordination.seat);
@@ -130,10 +130,7 @@ impl Calls {
         let app = self.side.app().clone();
         let coordination = self.coordination(id)?;
         let next = match outcome {
-            Outcome::Value(value) => match value.downcast::<Vec<AgentId>>() {
-                Ok(denied) => coordination.checked(&app, &denied),
-                Err(_) => return None,
-            },
+            Outcome::Value(value) => coordination.checked(&app, value.downcast::<bool>().is_ok_and(|allowed| *allowed)),
             Outcome::Busy(pause) => {
                 if let Some(check) = &mut coordination.check {
                     (check.tag, check.due) = (None, now + pause);
@@ -218,18 +215,11 @@ impl Calls {
         let Some(coordination) = self.coordination(id) else { return };
         let Some(credential) = coordination.credential().cloned() else { return };
         let Some(check) = &mut coordination.check else { return };
-        let (job_app, mut agents) = (app.clone(), check.agents.clone());
+        let (job_app, agent) = (app.clone(), check.agent);
         let work = move || {
-            job_app.store.read(|conn| {
-                let standing = credential.standing(conn, Timestamp::now())?;
-                let mut denied = Vec::new();
-                for agent in agents.drain(..) {
-                    let reach = standing.map(|standing| standing.reach(conn, agent)).transpose()?;
-                    if reach != Some(Reach::Allowed) {
-                        denied.push(agent);
-                    }
-                }
-                Ok(denied)
+            job_app.store.read(|conn| match credential.standing(conn, Timestamp::now())? {
+                Some(standing) => Ok(standing.reach(conn, agent)? == Reach::Allowed),
+                None => Ok(false),
             })
         };
         match errand::submit(&app.jobs, &address, tag, work) {

@@ -54,12 +54,10 @@ pub(super) struct Coordination {
     pub(super) held: bool,
 }
 
-/// Tunnels that are being looked up.
+/// A tunnel that is being looked up.
 pub(super) struct Check {
-    /// Goes on, or is refused. `None`: these are the tunnels of an earlier stream of the peer, which it may
-    /// have lost the right to meanwhile; it is told of nobody before that is known.
-    request: Option<CoordinateRequest>,
-    pub(super) agents: Vec<AgentId>,
+    request: CoordinateRequest,
+    pub(super) agent: AgentId,
     /// The job's mark; `None` while it is not in the pool.
     pub(super) tag: Option<u64>,
     /// Not in the pool before this instant.
@@ -87,29 +85,11 @@ pub(super) fn error(text: impl Into<String>) -> Vec<u8> {
 }
 
 impl Coordination {
-    /// The peer has taken `seat`, perhaps with tunnels of an earlier stream.
-    pub(super) fn new(app: &Shared, now: Instant, seat: Seat, rule: Rule, journal: Option<Journal>) -> Coordination {
+    /// The peer has taken `seat`. Tunnels of earlier streams come alive as it asks for them again, so each is
+    /// authorised anew.
+    pub(super) fn new(app: &Shared, seat: Seat, rule: Rule, journal: Option<Journal>) -> Coordination {
         app.absent.remove(seat.peer());
-        let mut check = None;
-        let partners = || app.tailnet.partners(seat.peer()).into_iter().map(AgentId);
-        match &rule {
-            Rule::Agent(_) => {}
-            Rule::One(agent, _) => {
-                partners()
-                    .filter(|partner| partner != agent)
-                    .for_each(|other| app.tailnet.remove_tunnel(&seat, other.0));
-            }
-            Rule::Reachable(_) => {
-                let agents: Vec<AgentId> = partners().collect();
-                check = (!agents.is_empty()).then_some(Check { request: None, agents, tag: None, due: now });
-            }
-        }
-        Coordination { seat, rule, journal, waiting: VecDeque::new(), check, withheld: 0, held: false }
-    }
-
-    /// Whether the peer may be told what is in its inbox.
-    pub(super) fn may_hear(&self) -> bool {
-        self.check.as_ref().is_none_or(|check| check.request.is_some())
+        Coordination { seat, rule, journal, waiting: VecDeque::new(), check: None, withheld: 0, held: false }
     }
 
     /// Bytes of requests that wait.
@@ -140,16 +120,13 @@ impl Coordination {
         Some(self.judge(app, now, &body))
     }
 
-    /// The tunnels were looked up: the request goes on, or is refused. The text is vague on purpose: nobody
+    /// The tunnel was looked up: the request goes on, or is refused. The text is vague on purpose: nobody
     /// learns which agents there are (tailnet/tunnel.go ClientUserCoordinateeAuth, v2.24.0).
-    pub(super) fn checked(&mut self, app: &Shared, denied: &[AgentId]) -> Option<Next> {
-        Some(match self.check.take()?.request {
-            None => {
-                denied.iter().for_each(|agent| app.tailnet.remove_tunnel(&self.seat, agent.0));
-                Next::Done(Vec::new())
-            }
-            Some(request) if denied.is_empty() => self.apply(app, request),
-            Some(_) => Next::Refused("workspace agent not found or you do not have permission".into()),
+    pub(super) fn checked(&mut self, app: &Shared, allowed: bool) -> Option<Next> {
+        let check = self.check.take()?;
+        Some(match allowed {
+            true => self.apply(app, check.request),
+            false => Next::Refused("workspace agent not found or you do not have permission".into()),
         })
     }
 
@@ -170,7 +147,7 @@ impl Coordination {
         match (&self.rule, &request.add_tunnel) {
             (Rule::Reachable(_), Some(tunnel)) => match peer_id(&tunnel.id) {
                 Ok(id) => {
-                    self.check = Some(Check { request: Some(request), agents: vec![AgentId(id)], tag: None, due: now });
+                    self.check = Some(Check { request, agent: AgentId(id), tag: None, due: now });
                     Next::Check
                 }
                 Err(text) => Next::Refused(format!("parse add tunnel id: {text}")),

@@ -117,3 +117,19 @@ fn lost_peers_are_bounded() {
     }
     assert_eq!(coordinator.counts().lost, LOST_PEERS);
 }
+
+#[test]
+fn a_removed_tunnel_to_who_is_lost_leaves_nothing_behind() {
+    for read in [false, true] {
+        let (mut coordinator, agent, client) = pair();
+        coordinator.lose(&agent, Instant::now());
+        if read {
+            assert_eq!(told(&mut coordinator, &client), ["LOST lost"]);
+        }
+        coordinator.remove_tunnel(&client, AGENT);
+        let expected: &[&str] = if read { &[] } else { &["DISCONNECTED lost"] };
+        assert_eq!(told(&mut coordinator, &client), expected);
+        let open = coordinator.peers.get(&CLIENT).and_then(|peer| peer.seat.as_ref()).unwrap();
+        assert!(open.inbox.subjects().is_empty());
+    }
+}
