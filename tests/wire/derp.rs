@@ -140,6 +140,13 @@ fn skips_what_it_does_not_know_however_long() {
     assert_eq!(read(&pieces), (Ok(()), vec![(5, b"after".to_vec())]));
 }
 
+#[test]
+fn an_empty_frame_that_nobody_looks_at_holds_up_nothing() {
+    let mut bytes = vec![0xff, 0, 0, 0, 0];
+    derp::frame(5, b"after", &mut bytes);
+    assert_eq!(read(&[&bytes]), (Ok(()), vec![(5, b"after".to_vec())]));
+}
+
 proptest! {
     #![proptest_config(cases(256))]
 

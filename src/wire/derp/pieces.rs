@@ -47,7 +47,7 @@ impl Pieces {
                 bytes = bytes.get(over..).unwrap_or_default();
             } else if self.partial.is_empty() {
                 bytes = self.whole(bytes, sink)?;
-                if self.skip == 0 && !bytes.is_empty() {
+                if !bytes.is_empty() {
                     if self.partial.capacity() == 0 {
                         self.partial = sink.spare().take();
                     }
@@ -61,14 +61,15 @@ impl Pieces {
         Ok(())
     }
 
-    /// Hands on the frames at the front; returns what follows: the beginning of a frame, or more bytes
-    /// of one that is skipped.
+    /// Hands on the frames at the front; returns the beginning of one that follows.
     fn whole<'a, S: Sink>(&mut self, mut bytes: &'a [u8], sink: &mut S) -> Result<&'a [u8], S::Fault> {
         while let Some((kind, length)) = peek(bytes) {
             let rest = bytes.get(HEAD_BYTES..).unwrap_or_default();
             if !wanted(kind, length, sink)? {
-                self.skip = length;
-                return Ok(rest);
+                let here = length.min(rest.len());
+                self.skip = length - here;
+                bytes = rest.get(here..).unwrap_or_default();
+                continue;
             }
             let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(bytes) };
             sink.frame(kind, payload)?;
