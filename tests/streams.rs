@@ -20,6 +20,8 @@ mod connection_log;
 mod coordinate;
 #[path = "streams/derp.rs"]
 mod derp;
+#[path = "streams/derp_ends.rs"]
+mod derp_ends;
 #[path = "streams/echo.rs"]
 mod echo;
 #[path = "streams/logs.rs"]

@@ -48,7 +48,7 @@ pub(super) enum Command {
 pub(super) struct Handle {
     sender: Sender<Command>,
     waker: Arc<Waker>,
-    load: Arc<AtomicUsize>,
+    pub(super) load: Arc<AtomicUsize>,
 }
 
 impl Handle {
@@ -65,10 +65,10 @@ impl Handle {
 /// A loop, before and while it runs.
 pub(super) struct Loop {
     poll: Poll,
-    registry: Registry,
-    conns: Slab<Conn>,
+    pub(super) registry: Registry,
+    pub(super) conns: Slab<Conn>,
     timers: Timers,
-    cx: Context,
+    pub(super) cx: Context,
     commands: Receiver<Command>,
     letters: Receiver<(ConnId, Mail)>,
     /// More letters than a round hands out.
@@ -76,12 +76,12 @@ pub(super) struct Loop {
     /// Connections with more to do.
     again: Vec<ConnId>,
     /// Connections that own a slot here; read by the loop that accepts.
-    load: Arc<AtomicUsize>,
+    pub(super) load: Arc<AtomicUsize>,
     acceptor: Option<Acceptor>,
     /// Hands its connections out to others.
     peers: Option<Arc<[Handle]>>,
     /// All loops; on the last one, streams gather that exchange packets.
-    all: Option<Arc<[Handle]>>,
+    pub(super) all: Option<Arc<[Handle]>>,
     stop: Option<Instant>,
     /// Kept alive: without a handle to it the queue would count as abandoned.
     _waker: Arc<Waker>,
@@ -210,7 +210,7 @@ impl Loop {
     }
 
     /// Gives a connection its turn and does what comes of it.
-    fn with(&mut self, id: ConnId, turn: impl FnOnce(&mut Conn, &mut Context) -> Fate) {
+    pub(super) fn with(&mut self, id: ConnId, turn: impl FnOnce(&mut Conn, &mut Context) -> Fate) {
         let Some(mut conn) = self.conns.take(id) else { return };
         // A fault in one connection must not end the others of this loop.
         let fate = catch_unwind(AssertUnwindSafe(|| turn(&mut conn, &mut self.cx))).unwrap_or_else(|_| {
@@ -235,48 +235,6 @@ impl Loop {
         let deadline = conn.deadline(&self.cx.shared).map(|due| due.max(self.cx.now + SHORTEST_WAIT));
         self.timers.arm(id, &mut conn.armed, deadline);
         self.conns.put(id, conn);
-    }
-
-    /// Those for which others have left something take it, all in one go.
-    fn wake_streams(&mut self) {
-        let mut woken = std::mem::take(&mut self.cx.woken);
-        for id in woken.drain(..) {
-            self.with(id, Conn::on_woken);
-        }
-        // Those may have read and left something for others, whose turn is in the next round.
-        woken.append(&mut self.cx.woken);
-        self.cx.woken = woken;
-    }
-
-    /// Moves a connection to the loop on which its stream will live.
-    fn send_to_last(&mut self, id: ConnId, mut conn: Box<Conn>) {
-        self.conns.free(id);
-        self.load.fetch_sub(1, Ordering::Relaxed);
-        let last = self.all.as_ref().and_then(|all| all.last());
-        if let (Some(last), Ok(())) = (last, conn.io.deregister(&self.registry)) {
-            last.load.fetch_add(1, Ordering::Relaxed);
-            last.send(Command::Gather(conn));
-        }
-    }
-
-    /// Takes in a connection of another loop, which is counted in `load` already, and begins its stream.
-    fn gather(&mut self, mut conn: Box<Conn>) {
-        let id = self.conns.reserve();
-        if let Err(error) = conn.io.register(&self.registry, token(id)) {
-            log::error!("a connection cannot be watched: {error}");
-            self.conns.free(id);
-            self.load.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        conn.id = id;
-        conn.armed = None;
-        conn.in_line = false;
-        conn.leaves = false;
-        self.conns.put(id, conn);
-        self.with(id, |conn, cx| match conn.begin_stream(cx) {
-            Ok(()) => conn.run(cx),
-            Err(_) => Fate::Gone,
-        });
     }
 
     fn hand_out_letters(&mut self) {

@@ -11,6 +11,7 @@
 //! | `conn` | one connection: head → body → waiting → answer → next, or a stream |
 //! | `exchange` | its requests and answers |
 //! | `driven` | a stream's turn: bytes, mail and time in, bytes out |
+//! | `gather` | streams that exchange packets, on one loop |
 //! | `flow` | when to wait a moment for more packets |
 //! | `transport`, `tls` | bytes in and out, encrypted or not |
 //! | `relay`, `upstream` | the private connections to the workers |
@@ -28,6 +29,7 @@ mod event_loop;
 mod exchange;
 mod flow;
 mod forwarded;
+mod gather;
 mod listener;
 mod relay;
 mod request;
