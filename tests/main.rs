@@ -11,6 +11,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod relay;
 mod pages;
 mod plugins;
 mod rest;

@@ -11,8 +11,8 @@ use super::pages::{home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
-    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, identity, keys, notifications, operator,
-    organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
+    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, derp, identity, keys, notifications,
+    operator, organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
     workspace_changes as change, workspaces,
 };
 use crate::domain::Error;
@@ -238,7 +238,9 @@ pub(super) const ROUTES: &[Row] = &[
     ("HEAD",   "/bin/{name}",                                                         LEAF, Open(bin::file_head)),
     ("GET",    "/cli-auth",                                                           LEAF, Open(sessions::cli_auth)),
     ("POST",   "/cli-auth",                                                           LEAF, Open(sessions::make_token)),
-    ("GET",    "/derp/latency-check",                                                 LEAF, Open(site::derp_latency_check)),
+    ("GET",    "/derp",                                                               ROOT, Open(derp::relay)),
+    ("GET",    "/derp/latency-check",                                                 LEAF, Open(derp::latency_check)),
+    ("GET",    "/derp/probe",                                                         LEAF, Open(derp::probe)),
     ("GET",    "/enrol.ps1",                                                          LEAF, Open(bin::enrol_powershell)),
     ("GET",    "/enrol.sh",                                                           LEAF, Open(bin::enrol_sh)),
     ("GET",    "/healthz",                                                            LEAF, Open(site::healthz)),
