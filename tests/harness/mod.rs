@@ -2,7 +2,9 @@
 
 pub mod app;
 pub mod http;
+pub mod link;
 pub mod plugins;
+pub mod provider;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
