@@ -7,6 +7,7 @@ mod bin;
 mod cli;
 mod crash;
 mod edge;
+mod external_auth;
 mod golden;
 mod harness;
 mod interop;

@@ -3,7 +3,7 @@
 use prost::Message;
 
 use super::{Session, decode};
-use crate::domain::{Error, Fault};
+use crate::domain::{Error, Fault, external_auth};
 use crate::store::apps::{App, Health};
 use crate::store::metadata::Metadata;
 use crate::store::scripts::Script;
@@ -45,8 +45,8 @@ pub(super) fn get(session: &Session, body: &[u8]) -> Result<Vec<u8>, Error> {
         apps: apps.into_iter().map(|one| self::app(one, &place)).collect(),
         metadata: metadata.into_iter().map(description).collect(),
         parent_id: agent.parent_id.map(|parent| parent.as_bytes().to_vec()),
-        // No providers, no wildcard host, no dev containers and no secrets are declared yet.
-        git_auth_configs: 0,
+        git_auth_configs: u32::try_from(external_auth::git_providers(app)).unwrap_or(u32::MAX),
+        // No wildcard host, no dev containers and no secrets are declared yet.
         vs_code_port_proxy_uri: String::new(),
         devcontainers: Vec::new(),
         secrets: Vec::new(),

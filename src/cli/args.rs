@@ -41,6 +41,9 @@ pub(super) enum Verb {
     /// Workspaces and the tokens of their agents
     #[command(subcommand)]
     Workspace(Workspace),
+    /// Providers where people sign in for git in their workspaces
+    #[command(subcommand)]
+    ExternalAuth(ExternalAuth),
     /// Show who reached which machine, newest first
     Connections(Connections),
     /// Make a declaration true
@@ -224,6 +227,23 @@ pub(super) enum Workspace {
         /// Which, as OWNER/NAME or OWNER/NAME.AGENT
         #[arg(value_name = "OWNER/NAME[.AGENT]")]
         workspace: FullName,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ExternalAuth {
+    /// List the configured providers, and who is signed in where
+    List,
+    /// Walk through a sign-in with a provider, step by step, and say which one fails
+    Test {
+        /// The provider's id
+        provider: String,
+        /// What stands behind `code=` in the address to which the provider has sent the browser back
+        #[arg(long, value_name = "CODE", conflicts_with = "device")]
+        code: Option<String>,
+        /// Sign in with a code that is entered at the provider
+        #[arg(long)]
+        device: bool,
     },
 }
 

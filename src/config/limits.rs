@@ -137,3 +137,12 @@ pub const DOWNLOAD_PIECE_BYTES: usize = 128 * 1024;
 pub const DOWNLOAD_RATE_MIN: u64 = 8 * 1024;
 /// Time that a download may take beyond what [`DOWNLOAD_RATE_MIN`] gives it.
 pub const DOWNLOAD_GRACE: Duration = Duration::from_secs(60);
+/// Programs of one person that wait for somebody to sign in at an external auth provider, with `listen`; about
+/// 1 KiB each, and the socket.
+pub const SIGN_IN_LISTENERS: usize = 512;
+/// Requests whose answer is being found elsewhere, at a provider of plugins; further ones are answered 503.
+/// About 2 KiB each, and the socket.
+pub const PARKED_ANSWERS: usize = 4_096;
+/// How long such a request waits at most; longer than any provider's deadline, and than a queue in front of it
+/// should be.
+pub const PARKED_PATIENCE: Duration = Duration::from_secs(60);

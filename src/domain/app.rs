@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::absent::Absent;
+use super::external_auth::Links;
 use super::presence::Presence;
 use super::programs::Programs;
 use super::synthetic::Ids;
@@ -50,6 +51,8 @@ pub struct App {
     pub derp_map: Live,
     /// Providers of machine identity and external sign-in.
     pub plugins: Plugins,
+    /// What is known of people's sign-ins at external providers.
+    pub links: Links,
     /// Live streams of people, by person and by what they are about.
     pub watchers: Places<Uuid>,
     /// The programs that machines and people download.
@@ -79,6 +82,7 @@ impl App {
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             plugins: Plugins::new(&settings.providers, &store, &settings.program),
+            links: Links::new(&settings.providers),
             watchers: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),
             metrics,

@@ -12,6 +12,7 @@ pub mod cron;
 pub mod declare;
 pub mod enrolment;
 pub mod error;
+pub mod external_auth;
 pub mod favorites;
 pub mod first_user;
 pub mod git_key;

@@ -146,6 +146,7 @@ pub fn remove(store: &Store, by: &By, name: &str, with_workspaces: bool) -> Resu
 /// Removes a person who owns nothing and need not stay, inside a write.
 pub(super) fn remove_in(write: &Write<'_>, by: impl Into<By>, user: &User, now: Timestamp) -> Result<(), Error> {
     store::keys::delete_of_user(write, user.id)?;
+    store::external_auth::delete_of_user(write, user.id)?;
     store::users::delete_git_ssh_key(write, user.id)?;
     store::users::remove(write, user.id, now)?;
     write.publish(Topic::UserRevoked(user.id));

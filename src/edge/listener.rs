@@ -18,6 +18,12 @@ use super::transport::{Socket, retry};
 
 /// Connections accepted from one listener in a round, so that established ones get their turn.
 const PER_ROUND: usize = 64;
+/// Silence of a client after which the system begins to probe it.
+const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Time between two probes.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(15);
+/// Unanswered probes after which the client counts as gone.
+const KEEP_ALIVE_PROBES: u32 = 4;
 /// Pause after `accept` failed, most likely for lack of file descriptors. Who waits in the listener's
 /// queue is served when something was closed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -199,6 +205,7 @@ impl Acceptor {
             (Socket::Tcp(tcp), address) => {
                 // A connection that is broken already says so soon enough.
                 let _ = tcp.set_nodelay(true);
+                keep_alive(tcp);
                 let address = address.ok_or(Reason::Accept)?;
                 let exempt = address.is_loopback() || is_trusted(address, &shared.trusted_proxies);
                 (Peer::Client(address), (!exempt).then(|| counted_as(address)))
@@ -209,6 +216,18 @@ impl Acceptor {
         let admission = Census::admit(&shared.census, counted, in_all, each)?;
         shared.tally.accepted.fetch_add(1, Ordering::Relaxed);
         Ok(Arrival { socket, peer, admission })
+    }
+}
+
+/// Has the system find out that a client is gone: some wait for long, and nothing may be sent to them meanwhile.
+fn keep_alive(socket: &mio::net::TcpStream) {
+    use rustix::net::sockopt;
+    let set = sockopt::set_socket_keepalive(socket, true)
+        .and_then(|()| sockopt::set_tcp_keepidle(socket, KEEP_ALIVE_AFTER))
+        .and_then(|()| sockopt::set_tcp_keepintvl(socket, KEEP_ALIVE_EVERY))
+        .and_then(|()| sockopt::set_tcp_keepcnt(socket, KEEP_ALIVE_PROBES));
+    if let Err(error) = set {
+        log::debug!("a connection is not probed: {error}");
     }
 }
 

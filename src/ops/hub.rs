@@ -27,6 +27,8 @@ pub enum Topic {
     WorkspacesOf(UserId),
     /// A user was suspended or removed, or one of their tokens was revoked.
     UserRevoked(UserId),
+    /// What a person has signed in to at external providers.
+    ExternalAuth(UserId),
     /// The relay map.
     DerpMap,
 }

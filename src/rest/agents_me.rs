@@ -69,24 +69,6 @@ fn no_such_app() -> Error {
     Error::new(Fault::Invalid, "The agent has no such app.").detail("The app_slug is not the slug of one of its apps.")
 }
 
-/// `GET …/me/external-auth` and, for agents of before 2023, `…/me/gitauth`: no provider is
-/// configured, so nothing matches; `coder gitaskpass` then lets git go on (v2.24.0 cli/gitaskpass.go).
-pub(super) fn external_auth(call: &Call<'_>, _: AgentAuth) -> Result<Reply, Error> {
-    let given = match call.query.text("match") {
-        "" => call.query.text("url"),
-        given => given,
-    };
-    let id = call.query.text("id");
-    let wanted = match (given, id) {
-        ("", "") => return Err(Error::new(Fault::Invalid, "One of match and id is needed.")),
-        (wanted, "") | ("", wanted) => wanted,
-        _ => return Err(Error::new(Fault::Invalid, "Only one of match and id may be given.")),
-    };
-    let shown: String = wanted.chars().take(256).collect();
-    Err(Error::new(Fault::NotFound, format!("No external auth provider fits {shown:?}."))
-        .detail("No provider is configured on this server."))
-}
-
 #[derive(Serialize)]
 struct KeyPair<'a> {
     public_key: &'a str,

@@ -14,9 +14,12 @@ mod debug;
 mod deployment;
 mod derp;
 mod dto;
+mod envelope;
+mod external_auth;
 mod identity;
 mod json;
 mod keys;
+mod later;
 mod limiter;
 mod notifications;
 mod operator;
@@ -43,6 +46,7 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use envelope::Envelope;
 use limiter::{Limiter, Rate, WhenFull};
 use reply::Reply;
 use request::{Call, Unusable};
@@ -74,7 +78,8 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
-    /// Files being sent.
+    /// Answers that are being found.
+    parked: Places<()>,
     /// Files being sent, by address.
     downloads: Places<String>,
     /// Files being sent, in all.
@@ -86,6 +91,7 @@ impl Service {
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            parked: Places::default(),
             downloads: Places::default(),
             all_downloads: Places::default(),
             table: Table::new(),
@@ -100,8 +106,9 @@ fn serve(service: &Service, mut request: tiny_http::Request) {
     let bytes = match request::body_of(service, &mut request) {
         Ok(body) => {
             let mut call = Call::new(service, &request, body);
-            let (reply, rate) = answer_or_500(&mut call);
-            reply.encode(&call, rate)
+            let outcome = answer_or_panic(&mut call);
+            let envelope = Envelope::of(&call);
+            outcome.map_or_else(|| envelope.failed(), |outcome| envelope.reply(outcome)).encode(&envelope)
         }
         Err(Unusable::Stranger) => {
             log::warn!("a request on the private socket does not come from the edge");
@@ -121,23 +128,17 @@ fn serve(service: &Service, mut request: tiny_http::Request) {
     }
 }
 
-fn answer_or_500(call: &mut Call<'_>) -> (Reply, Option<Rate>) {
-    let mut rate = None;
-    let outcome = catch_unwind(AssertUnwindSafe(|| answer(call, &mut rate)));
-    let reply = match outcome {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(error)) if pages::are_wanted(call) => pages::error(&error, call),
-        Ok(Err(error)) => Reply::error(&error, call),
-        Err(_) => {
-            // A stream that was left before the panic has nobody to take it.
-            drop(call.service.arrivals.take(call.id));
-            Reply::error(&Error::new(Fault::Internal, "The server failed to answer; its log says why."), call)
-        }
-    };
-    (reply, rate)
+/// `None` after a panic.
+fn answer_or_panic(call: &mut Call<'_>) -> Option<Result<Reply, Error>> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| answer(call)));
+    if outcome.is_err() {
+        // A stream that was left before the panic has nobody to take it.
+        drop(call.service.arrivals.take(call.id));
+    }
+    outcome.ok()
 }
 
-fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> {
+fn answer(call: &mut Call<'_>) -> Result<Reply, Error> {
     if call.method == "OPTIONS" && call.header("Access-Control-Request-Method").is_some() {
         // No origin is allowed anything, which browsers read from what is missing.
         return Ok(
@@ -145,8 +146,8 @@ fn answer(call: &mut Call<'_>, rate: &mut Option<Rate>) -> Result<Reply, Error> 
         );
     }
     let found = call.service.table.find(&call.method, &call.path, call.operator.is_some());
-    *rate = count(call, &found);
-    if let Some(over) = rate.filter(|rate| !rate.allowed) {
+    call.rate = count(call, &found);
+    if let Some(over) = call.rate.filter(|rate| !rate.allowed) {
         let message = format!("Too many requests: at most {} are answered in a minute.", over.limit);
         return Err(Error::new(Fault::TooMany, message));
     }

@@ -5,10 +5,8 @@ use std::io::Write as _;
 
 use serde::Serialize;
 
-use super::limiter::Rate;
-use super::request::Call;
+use super::envelope::Envelope;
 use crate::domain::{Error, Fault, Field};
-use crate::model::version;
 
 /// An answer, without the headers that every answer carries.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ impl Reply {
     }
 
     /// What an error looks like to the client, and how loud it is in the log.
-    pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
+    pub(super) fn error(error: &Error, envelope: &Envelope) -> Reply {
         let (status, level) = match error.fault {
             Fault::Invalid => (400, log::Level::Debug),
             Fault::Unauthenticated => (401, log::Level::Debug),
@@ -76,7 +74,8 @@ impl Reply {
             Fault::Unimplemented => (501, log::Level::Info),
             Fault::Internal => (500, log::Level::Error),
         };
-        log::log!(level, "request {} {} {}: {status} {error}", call.id, call.method, call.path);
+        let Envelope { id, method, path, .. } = envelope;
+        log::log!(level, "request {id} {method} {path}: {status} {error}");
         let body = Body { message: &error.message, detail: &error.detail, validations: &error.fields };
         let reply = Reply::json_body(status, serde_json::to_vec(&body).unwrap_or_default());
         match error.fault {
@@ -86,17 +85,19 @@ impl Reply {
     }
 
     /// The bytes for the edge: canonical head with the common headers, then the body.
-    pub(super) fn encode(&self, call: &Call<'_>, rate: Option<Rate>) -> Vec<u8> {
+    pub(super) fn encode(&self, envelope: &Envelope) -> Vec<u8> {
         let mut out = Vec::with_capacity(640 + self.body.len());
         head(&mut out, self.status);
-        line(&mut out, "X-Coder-Request-Id", call.id.as_hyphenated().encode_lower(&mut [0; 36]));
-        line(&mut out, "X-Coder-Build-Version", &version::claimed(call.header("User-Agent")));
+        line(&mut out, "X-Coder-Request-Id", envelope.id.as_hyphenated().encode_lower(&mut [0; 36]));
+        line(&mut out, "X-Coder-Build-Version", &envelope.version);
         line(&mut out, "X-Content-Type-Options", "nosniff");
         if !self.headers.iter().any(|(name, _)| *name == "Vary") {
             line(&mut out, "Vary", "Origin, Cookie");
-            csrf_cookie(&mut out, call);
+            if let Some(cookie) = &envelope.csrf_cookie {
+                line(&mut out, "Set-Cookie", cookie);
+            }
         }
-        if let Some(rate) = rate {
+        if let Some(rate) = envelope.rate {
             number(&mut out, "X-RateLimit-Limit", u64::from(rate.limit));
             number(&mut out, "X-RateLimit-Remaining", u64::from(rate.remaining));
             number(&mut out, "X-RateLimit-Reset", rate.reset);
@@ -111,8 +112,11 @@ impl Reply {
             let length = self.length.or_else(|| u64::try_from(self.body.len()).ok());
             number(&mut out, "Content-Length", length.unwrap_or(0));
         }
+        if envelope.closes {
+            line(&mut out, "Connection", "close");
+        }
         out.extend_from_slice(b"\r\n");
-        if call.method != "HEAD" {
+        if envelope.method != "HEAD" {
             out.extend_from_slice(&self.body);
         }
         out
@@ -134,24 +138,6 @@ pub(super) fn bare(status: u16) -> Vec<u8> {
     head(&mut out, status);
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     out
-}
-
-/// Browsers get a token to send back with what they change; clients that are none ignore it.
-fn csrf_cookie(out: &mut Vec<u8>, call: &Call<'_>) {
-    if call.cookie(super::auth::CSRF_COOKIE).is_some() {
-        return;
-    }
-    let token = super::auth::csrf_token(call);
-    if token.is_empty() {
-        return;
-    }
-    let secure = if call.secure { "; Secure" } else { "" };
-    // A Vec takes every write.
-    let _ = write!(
-        out,
-        "Set-Cookie: {}={token}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax{secure}\r\n",
-        super::auth::CSRF_COOKIE,
-    );
 }
 
 fn head(out: &mut Vec<u8>, status: u16) {
@@ -179,6 +165,7 @@ fn reason(status: u16) -> &'static str {
         206 => "Partial Content",
         303 => "See Other",
         304 => "Not Modified",
+        307 => "Temporary Redirect",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

@@ -8,6 +8,7 @@ use tiny_http::Header;
 use uuid::Uuid;
 
 use super::Service;
+use super::limiter::Rate;
 use crate::config::limits;
 
 /// Internal headers: set by the edge, stripped by it from what clients send.
@@ -47,6 +48,8 @@ pub(super) struct Call<'a> {
     pub params: Vec<String>,
     /// See [`super::auth::csrf_token`].
     pub csrf: OnceCell<String>,
+    /// Where the caller stands with its requests per minute, once that was counted.
+    pub rate: Option<Rate>,
     headers: &'a [Header],
 }
 
@@ -105,6 +108,7 @@ impl<'a> Call<'a> {
             operator: None,
             params: Vec::new(),
             csrf: OnceCell::new(),
+            rate: None,
             headers: request.headers(),
         };
         call.id = call.header(REQUEST_ID).and_then(|id| Uuid::try_parse(id).ok()).unwrap_or_else(Uuid::new_v4);
@@ -173,6 +177,11 @@ impl Query {
     /// Every value of a parameter.
     pub(super) fn all<'q>(&'q self, key: &'q str) -> impl Iterator<Item = &'q str> {
         self.0.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+
+    /// All of them, in order.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// The first value of a parameter, empty when absent.

@@ -7,12 +7,12 @@
 use rusqlite::Connection;
 
 use super::auth::{Seen, Target, Visible};
-use super::pages::{home, login, sessions};
+use super::pages::{external_auth as external_auth_pages, home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
-    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, derp, identity, keys, notifications,
-    operator, organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
+    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, derp, external_auth, identity, keys,
+    notifications, operator, organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
     workspace_changes as change, workspaces,
 };
 use crate::domain::Error;
@@ -87,6 +87,11 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/derp-map",                                                    ROOT, Either(site::derp_map)),
     ("GET",    "/api/v2/experiments",                                                 ROOT, User(deployment::experiments)),
     ("GET",    "/api/v2/experiments/available",                                       LEAF, User(deployment::experiments_available)),
+    ("GET",    "/api/v2/external-auth",                                               ROOT, User(external_auth::list)),
+    ("DELETE", "/api/v2/external-auth/{provider}",                                    ROOT, User(external_auth::unlink)),
+    ("GET",    "/api/v2/external-auth/{provider}",                                    ROOT, User(external_auth::show)),
+    ("GET",    "/api/v2/external-auth/{provider}/device",                             LEAF, User(external_auth::begin_device)),
+    ("POST",   "/api/v2/external-auth/{provider}/device",                             LEAF, User(external_auth::poll_device)),
     ("POST",   "/api/v2/files",                                                       ROOT, User(deployment::upload)),
     ("GET",    "/api/v2/files/{file}",                                                LEAF, User(deployment::file)),
     ("GET",    "/api/v2/insights/daus",                                               LEAF, Admin(deployment::daily_users)),
@@ -187,8 +192,8 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/connection",                                  LEAF, UserOfAgents(agent_view::connection_of_none)),
     ("POST",   "/api/v2/workspaceagents/google-instance-identity",                    LEAF, Open(identity::google)),
     ("PATCH",  "/api/v2/workspaceagents/me/app-status",                               LEAF, Agent(agents_me::app_status)),
-    ("GET",    "/api/v2/workspaceagents/me/external-auth",                            LEAF, Agent(agents_me::external_auth)),
-    ("GET",    "/api/v2/workspaceagents/me/gitauth",                                  LEAF, Agent(agents_me::external_auth)),
+    ("GET",    "/api/v2/workspaceagents/me/external-auth",                            LEAF, Agent(external_auth::of_agent)),
+    ("GET",    "/api/v2/workspaceagents/me/gitauth",                                  LEAF, Agent(external_auth::of_agent)),
     ("GET",    "/api/v2/workspaceagents/me/gitsshkey",                                LEAF, Agent(agents_me::git_ssh_key)),
     ("POST",   "/api/v2/workspaceagents/me/log-source",                               LEAF, Agent(agents_me::log_source)),
     ("PATCH",  "/api/v2/workspaceagents/me/logs",                                     LEAF, Agent(agents_me::append_logs)),
@@ -243,6 +248,10 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/derp/probe",                                                         LEAF, Open(derp::probe)),
     ("GET",    "/enrol.ps1",                                                          LEAF, Open(bin::enrol_powershell)),
     ("GET",    "/enrol.sh",                                                           LEAF, Open(bin::enrol_sh)),
+    ("GET",    "/external-auth/{provider}",                                           LEAF, Open(external_auth_pages::show)),
+    ("POST",   "/external-auth/{provider}",                                           LEAF, Open(external_auth_pages::act)),
+    ("GET",    "/external-auth/{provider}/callback",                                  LEAF, Open(external_auth_pages::callback)),
+    ("GET",    "/gitauth/{provider}/callback",                                        LEAF, Open(external_auth_pages::callback)),
     ("GET",    "/healthz",                                                            LEAF, Open(site::healthz)),
     ("GET",    "/install.sh",                                                         LEAF, Open(bin::install_sh)),
     ("GET",    "/latency-check",                                                      LEAF, Open(site::latency_check)),

@@ -36,6 +36,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0002-favorites", sql: include_str!("../../sql/migrations/0002-favorites.sql") },
     Step { name: "0003-tunnels", sql: include_str!("../../sql/migrations/0003-tunnels.sql") },
     Step { name: "0004-plugins", sql: include_str!("../../sql/migrations/0004-plugins.sql") },
+    Step { name: "0005-external-auth", sql: include_str!("../../sql/migrations/0005-external-auth.sql") },
 ];
 
 /// Copies of one version that are kept at most; more mean that something fails over and over.

@@ -21,6 +21,7 @@ pub mod audit;
 pub mod connection_log;
 pub mod connections;
 pub mod egress;
+pub mod external_auth;
 pub mod favorites;
 pub mod keys;
 pub mod lock;

@@ -9,6 +9,8 @@ pub mod derp_map;
 pub mod echo;
 pub mod ended;
 pub mod file;
+pub mod later;
+pub mod listen;
 pub mod logs;
 pub mod metadata;
 pub mod reinit;

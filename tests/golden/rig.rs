@@ -5,21 +5,26 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use moorline::config::providers::ProviderConfig;
 use moorline::domain::{Shared, tokens};
 use moorline::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use moorline::ops::jobs::{Jobs, Workers};
+use moorline::ops::mail::{Address, ConnId, Mailbox};
 use moorline::rest::{self, Rest};
 use moorline::store::agents::Agent;
 use moorline::store::keys::{ApiKey, LoginType, Scope};
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
 use moorline::store::{agents, keys, users, workspaces};
-use moorline::streams::Arrivals;
+use moorline::streams::{Arrivals, Out, Start};
 use uuid::Uuid;
 
 use crate::harness;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 const SECRET: &str = "5ec2e7";
 
@@ -50,6 +55,8 @@ pub struct Ask {
     pub operator: Option<String>,
     /// Over TLS.
     pub secure: bool,
+    /// How long an answer that comes later is waited for.
+    pub patience: Option<Duration>,
 }
 
 impl Ask {
@@ -110,6 +117,11 @@ impl Rig {
 
     /// A server with some other settings.
     pub fn with(changed: &[(&'static str, &str)]) -> Rig {
+        Rig::with_providers(changed, Vec::new())
+    }
+
+    /// A server with some other settings and these providers.
+    pub fn with_providers(changed: &[(&'static str, &str)], providers: Vec<Arc<ProviderConfig>>) -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
         let programs = dir.path().join("bin");
         std::fs::create_dir(&programs).unwrap();
@@ -120,7 +132,8 @@ impl Rig {
             ("troubleshooting_url", "http://127.0.0.1:13000/trouble"),
             ("hostname_suffix", "moor"),
         ];
-        let settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
+        let mut settings = harness::app::settings(dir.path(), &[&usual, changed].concat());
+        settings.providers = providers;
         let (jobs, workers) = Jobs::start("rpc", 1, 16).unwrap();
         let app = Arc::new(harness::app::app(settings, "http://127.0.0.1:13000", jobs));
         let arrivals = Arrivals::default();
@@ -144,7 +157,7 @@ impl Rig {
         let mut connection = connection;
         let got = exchange(&mut connection, ask, SECRET);
         self.connection = Some(connection);
-        got
+        follow(&self.arrivals, got, ask.patience.unwrap_or(PATIENCE))
     }
 
     /// Asks with another secret than the edge's.
@@ -268,6 +281,8 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.connection = None;
+        self.app.links.stop();
+        self.app.plugins.stop();
         if let Some(rest) = self.rest.take() {
             rest.stop();
         }
@@ -290,6 +305,50 @@ pub fn connect(socket: &std::path::Path) -> BufReader<UnixStream> {
 /// One request and its answer.
 pub fn exchange_as_edge(connection: &mut BufReader<UnixStream>, ask: &Ask) -> Got {
     exchange(connection, ask, SECRET)
+}
+
+/// Asks over a connection of its own, as the edge would.
+pub fn ask_alone(socket: &std::path::Path, arrivals: &Arrivals, ask: &Ask) -> Got {
+    let got = exchange(&mut connect(socket), ask, SECRET);
+    follow(arrivals, got, ask.patience.unwrap_or(PATIENCE))
+}
+
+/// What a client gets whose answer is written by a stream: does for that stream what a loop does. Status 0: nothing in
+/// time.
+fn follow(arrivals: &Arrivals, got: Got, patience: Duration) -> Got {
+    if got.header("X-Moorline-Takeover") != Some("raw") {
+        return got;
+    }
+    let Some(Start::Raw(mut stream)) = arrivals.take(got.id) else { panic!("no stream was left") };
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    let (sender, letters) = std::sync::mpsc::sync_channel(1_024);
+    let address = Address { mailbox: Mailbox::new(sender, Arc::new(waker)), conn: ConnId { slot: 0, generation: 0 } };
+    let until = Instant::now() + patience;
+    let (mut out, mut bytes) = (Out::default(), Vec::new());
+    stream.open(Instant::now(), address, &mut out);
+    while !out.finish && !out.abort && Instant::now() < until {
+        if !out.bytes.is_empty() {
+            bytes.append(&mut out.bytes);
+            stream.drained(Instant::now(), &mut out);
+            continue;
+        }
+        let due = stream.deadline().map_or(until, |due| due.min(until));
+        match letters.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok((_, mail)) => stream.mail(Instant::now(), mail, &mut out),
+            Err(_) => stream.tick(Instant::now(), &mut out),
+        }
+    }
+    bytes.append(&mut out.bytes);
+    stream.closed();
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Got { status: 0, headers: Vec::new(), body: Vec::new(), id: got.id };
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(name, value)| (name.into(), value.into()));
+    Got { status, headers: headers.collect(), body: bytes[end + 4..].to_vec(), id: got.id }
 }
 
 fn exchange(connection: &mut BufReader<UnixStream>, ask: &Ask, secret: &str) -> Got {

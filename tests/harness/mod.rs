@@ -4,7 +4,9 @@ pub mod app;
 pub mod derp;
 pub mod front;
 pub mod http;
+pub mod link;
 pub mod plugins;
+pub mod provider;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

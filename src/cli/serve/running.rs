@@ -57,6 +57,7 @@ impl Running {
             allow_network_file_system: settings.allow_network_file_system,
         })?;
         settle_tunnels(&store);
+        settle_refreshes(&store);
         let listener = listen(settings.listen)?;
         let address = listener.local_addr()?;
         let scheme = if settings.tls.is_some() { "https" } else { "http" };
@@ -196,6 +197,8 @@ impl Running {
         drop(metrics);
         app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
+        app.links.stop();
+        app.plugins.stop();
         rest.stop();
         drop(keeper);
         let store = app.store.clone();
@@ -216,6 +219,15 @@ fn settle_tunnels(store: &Store) {
         Ok(0) => {}
         Ok(count) => log::info!(count = count; "tunnels that were open at the last stop are ended in the log"),
         Err(error) => log::warn!("tunnels that were open at the last stop cannot be ended in the log: {error}"),
+    }
+}
+
+/// Refresh tokens that were with their providers when the server died may have been used up there.
+fn settle_refreshes(store: &Store) {
+    match store.write(|write| Ok::<_, store::Error>(store::external_auth::settle(write, Timestamp::now())?)) {
+        Ok(0) => {}
+        Ok(count) => log::warn!(count = count; "refreshes at external providers were cut off by the last stop"),
+        Err(error) => log::warn!("refreshes that were cut off by the last stop cannot be settled: {error}"),
     }
 }
 

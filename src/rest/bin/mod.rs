@@ -10,6 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use range::Wanted;
 pub(super) use scripts::{enrol_powershell, enrol_sh, install_sh};
 
+use super::envelope::Envelope;
 use super::limiter;
 use super::pages::html::{Html, fill, text};
 use super::pages::page;
@@ -145,7 +146,7 @@ fn send(call: &Call<'_>, program: Program, head_only: bool) -> Result<Reply, Err
     let (Some(all), Some(own)) = places else {
         return Ok(Reply::text(503, "Too many downloads at present. Try again soon.\n").header("Retry-After", "10"));
     };
-    let head = reply.header("Connection", "close").encode(call, None);
+    let head = reply.encode(&Envelope::of(call).closing());
     let stream = streams::file::send(call.service.app.clone(), program, range, head, (all, own));
     Ok(websocket::raw(call, status, stream))
 }

@@ -82,7 +82,7 @@ fn show(call: &Call<'_>, status: u16, redirect: &str, name: &str, problem: Optio
 
 /// Where to go after signing in: a path of this server, else home. `//host` and `/\host` name other
 /// servers.
-fn destination(asked: &str) -> &str {
+pub(super) fn destination(asked: &str) -> &str {
     let other = asked.starts_with("//") || asked.contains('\\');
     let good = asked.starts_with('/') && !other && asked.bytes().all(|byte| byte.is_ascii_graphic());
     if good && asked.split('?').next() != Some(PATH) { asked } else { HOME }

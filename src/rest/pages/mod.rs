@@ -5,6 +5,7 @@
 //! browser's cookie.
 
 pub(super) mod home;
+pub(super) mod external_auth;
 pub(super) mod html;
 pub(super) mod login;
 pub(super) mod sessions;
@@ -18,6 +19,7 @@ use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
 use super::auth;
+use super::envelope::Envelope;
 use super::reply::Reply;
 use super::request::{Call, Query};
 use crate::domain::access::{self, Refused, UserAuth};
@@ -37,13 +39,33 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// A whole page. `user` is who is signed in.
 pub(super) fn page(call: &Call<'_>, status: u16, title: &str, user: Option<&UserAuth>, content: Html) -> Reply {
-    let menu = match user {
-        Some(user) => fill(
-            include_str!("menu.html"),
-            &[("name", text(&user.user.username)), ("csrf", text(auth::csrf_token(call)))],
-        ),
-        None => Html::default(),
-    };
+    match user {
+        Some(user) => Frame::of(call, user).page(status, title, content),
+        None => show(status, title, Html::default(), content),
+    }
+}
+
+/// What pages of a person have around their content; outlives the request.
+#[derive(Clone)]
+struct Frame {
+    menu: Html,
+    /// For the page's own forms.
+    csrf: Html,
+}
+
+impl Frame {
+    fn of(call: &Call<'_>, user: &UserAuth) -> Frame {
+        let csrf = text(auth::csrf_token(call));
+        let menu = fill(include_str!("menu.html"), &[("name", text(&user.user.username)), ("csrf", csrf.clone())]);
+        Frame { menu, csrf }
+    }
+
+    fn page(self, status: u16, title: &str, content: Html) -> Reply {
+        show(status, title, self.menu, content)
+    }
+}
+
+fn show(status: u16, title: &str, menu: Html, content: Html) -> Reply {
     let page =
         fill(LAYOUT, &[("title", text(title)), ("style", Html::of(STYLE)), ("menu", menu), ("content", content)]);
     Reply {
@@ -118,8 +140,8 @@ pub(super) fn are_wanted(call: &Call<'_>) -> bool {
 }
 
 /// What an error looks like as a page.
-pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
-    let plain = Reply::error(error, call);
+pub(super) fn error(error: &Error, envelope: &Envelope) -> Reply {
+    let plain = Reply::error(error, envelope);
     let title = match error.fault {
         Fault::NotFound => "Not found",
         Fault::TooMany => "Too many requests",
@@ -128,7 +150,7 @@ pub(super) fn error(error: &Error, call: &Call<'_>) -> Reply {
     };
     let message = if error.fault == Fault::NotFound { "There is no such page on this server." } else { &error.message };
     let content = fill(include_str!("error.html"), &[("title", text(title)), ("message", text(message))]);
-    let mut reply = page(call, plain.status, title, None, content);
+    let mut reply = show(plain.status, title, Html::default(), content);
     reply.headers.extend(plain.headers);
     reply
 }
