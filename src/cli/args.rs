@@ -45,6 +45,9 @@ pub(super) enum Verb {
     /// What cloud machines are proved by
     #[command(subcommand)]
     Trust(Trust),
+    /// Providers where people sign in for git in their workspaces
+    #[command(subcommand)]
+    ExternalAuth(ExternalAuth),
     /// Show who reached which machine, newest first
     Connections(Connections),
     /// Make a declaration true
@@ -290,6 +293,23 @@ pub(super) enum Trust {
         /// How soon
         #[arg(long, value_name = "DAYS", default_value_t = CHECK_AHEAD_DAYS)]
         within: u32,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum ExternalAuth {
+    /// List the configured providers, and who is signed in where
+    List,
+    /// Walk through a sign-in with a provider, step by step, and say which one fails
+    Test {
+        /// The provider's id
+        provider: String,
+        /// What stands behind `code=` in the address to which the provider has sent the browser back
+        #[arg(long, value_name = "CODE", conflicts_with = "device")]
+        code: Option<String>,
+        /// Sign in with a code that is entered at the provider
+        #[arg(long)]
+        device: bool,
     },
 }
 

@@ -8,6 +8,7 @@ mod args;
 mod connections;
 mod context;
 mod door;
+mod external_auth;
 mod http;
 mod logging;
 mod metrics;
@@ -111,6 +112,7 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::Token(verb) => token::run(&context, verb).map(Some),
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
         Verb::Trust(verb) => trust::run(&context, verb).map(Some),
+        Verb::ExternalAuth(verb) => external_auth::run(&context, verb).map(Some),
         Verb::Connections(arguments) => connections::run(&context, arguments).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),
         Verb::Version | Verb::PluginHost => Ok(None),

@@ -140,6 +140,8 @@ pub enum Command {
         /// How soon.
         within_days: u32,
     },
+    /// Shows who is signed in at which external provider.
+    ExternalAuthList {},
     /// Shows who reached which machine.
     Connections(connection_log::Part),
     /// Makes a declaration true.
@@ -223,6 +225,7 @@ pub fn run(store: &Store, plugins: &Plugins, operator: &str, command: Command) -
         }
         Command::TrustRemove { name } => trust::remove(store, plugins, actor, &name),
         Command::TrustCheck { within_days } => trust::check(store, plugins, within_days),
+        Command::ExternalAuthList {} => store.read(external_auth_links),
         Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),
     }
@@ -232,6 +235,20 @@ fn issued_view(workspace: WorkspaceId, issued: &[Issued]) -> Value {
     let agents: Vec<Value> =
         issued.iter().map(|agent| json!({ "id": agent.id, "name": agent.name, "token": agent.token })).collect();
     json!({ "workspace_id": workspace, "agents": agents })
+}
+
+fn external_auth_links(conn: &rusqlite::Connection) -> Result<Value, Error> {
+    let links: Vec<Value> = store::external_auth::all(conn)?
+        .iter()
+        .map(|(link, user)| {
+            json!({
+                "provider": link.provider, "user": user, "created_at": link.created_at, "updated_at": link.updated_at,
+                "expires_at": link.expires_at, "refreshable": link.refresh_sealed.is_some(), "state": link.state,
+                "failure": link.failure,
+            })
+        })
+        .collect();
+    Ok(json!({ "links": links }))
 }
 
 fn list_tokens(conn: &rusqlite::Connection, user: Option<&str>) -> Result<Value, Error> {

@@ -17,6 +17,9 @@ use crate::ops::places::Place;
 /// First pause after the provider did not answer, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
+/// Writes the whole HTTP answer with a token.
+pub type Answers = Arc<dyn Fn(&Good) -> Vec<u8> + Send + Sync>;
+
 /// Who waits for what, and what is written then.
 pub struct Wanted {
     /// The provider.
@@ -26,7 +29,7 @@ pub struct Wanted {
     /// Whose program waits.
     pub agent: AgentId,
     /// The whole HTTP answer with a token.
-    pub answer: Arc<dyn Fn(&Good) -> Vec<u8> + Send + Sync>,
+    pub answer: Answers,
     /// The whole HTTP answer of a server that stops.
     pub stopping: Box<dyn Fn() -> Vec<u8> + Send>,
     /// Given back at the end.

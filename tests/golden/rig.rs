@@ -1,7 +1,7 @@
 //! A REST server in this process, without the edge: the test speaks to its private socket and says
 //! what the edge would say.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +18,13 @@ use moorline::store::keys::{ApiKey, LoginType, Scope};
 use moorline::store::users::{Status, User};
 use moorline::store::workspaces::Workspace;
 use moorline::store::{agents, keys, users, workspaces};
-use moorline::streams::{Arrivals, Out};
+use moorline::streams::{Arrivals, Out, Start};
 use uuid::Uuid;
 
 use crate::harness;
+
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 const SECRET: &str = "5ec2e7";
 
@@ -52,6 +55,8 @@ pub struct Ask {
     pub operator: Option<String>,
     /// Over TLS.
     pub secure: bool,
+    /// How long an answer that comes later is waited for.
+    pub patience: Option<Duration>,
 }
 
 impl Ask {
@@ -115,7 +120,7 @@ impl Rig {
         Rig::with_providers(changed, Vec::new())
     }
 
-    /// A server with some other settings and with these providers.
+    /// A server with some other settings and these providers.
     pub fn with_providers(changed: &[(&'static str, &str)], providers: Vec<Arc<ProviderConfig>>) -> Rig {
         let dir = tempfile::Builder::new().prefix("moor").tempdir().unwrap();
         let programs = dir.path().join("bin");
@@ -152,28 +157,7 @@ impl Rig {
         let mut connection = connection;
         let got = exchange(&mut connection, ask, SECRET);
         self.connection = Some(connection);
-        got
-    }
-
-    /// Asks, and waits as the edge does if the answer is still being found.
-    pub fn ask_and_wait(&mut self, ask: &Ask) -> Got {
-        let got = self.ask(ask);
-        if got.header("X-Moorline-Takeover") != Some("raw") {
-            return got;
-        }
-        let mut stream = self.arrivals.take(got.id).unwrap().into_stream();
-        let poll = mio::Poll::new().unwrap();
-        let waker = Arc::new(mio::Waker::new(poll.registry(), mio::Token(0)).unwrap());
-        let (sender, letters) = std::sync::mpsc::sync_channel(16);
-        let address = Address { mailbox: Mailbox::new(sender, waker), conn: ConnId { slot: 0, generation: 0 } };
-        let mut out = Out::default();
-        stream.open(Instant::now(), address, &mut out);
-        while !out.finish {
-            let (_, mail) = letters.recv_timeout(Duration::from_secs(60)).expect("an answer");
-            stream.mail(Instant::now(), mail, &mut out);
-        }
-        stream.closed();
-        read_answer(&mut out.bytes.as_slice(), ask, got.id)
+        follow(&self.arrivals, got, ask.patience.unwrap_or(PATIENCE))
     }
 
     /// Asks with another secret than the edge's.
@@ -298,6 +282,8 @@ impl Rig {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.connection = None;
+        self.app.links.stop();
+        self.app.plugins.stop();
         if let Some(rest) = self.rest.take() {
             rest.stop();
         }
@@ -322,6 +308,50 @@ pub fn exchange_as_edge(connection: &mut BufReader<UnixStream>, ask: &Ask) -> Go
     exchange(connection, ask, SECRET)
 }
 
+/// Asks over a connection of its own, as the edge would.
+pub fn ask_alone(socket: &std::path::Path, arrivals: &Arrivals, ask: &Ask) -> Got {
+    let got = exchange(&mut connect(socket), ask, SECRET);
+    follow(arrivals, got, ask.patience.unwrap_or(PATIENCE))
+}
+
+/// What a client gets whose answer is written by a stream: does for that stream what a loop does. Status 0: nothing in
+/// time.
+fn follow(arrivals: &Arrivals, got: Got, patience: Duration) -> Got {
+    if got.header("X-Moorline-Takeover") != Some("raw") {
+        return got;
+    }
+    let Some(Start::Raw(mut stream)) = arrivals.take(got.id) else { panic!("no stream was left") };
+    let poll = mio::Poll::new().unwrap();
+    let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+    let (sender, letters) = std::sync::mpsc::sync_channel(1_024);
+    let address = Address { mailbox: Mailbox::new(sender, Arc::new(waker)), conn: ConnId { slot: 0, generation: 0 } };
+    let until = Instant::now() + patience;
+    let (mut out, mut bytes) = (Out::default(), Vec::new());
+    stream.open(Instant::now(), address, &mut out);
+    while !out.finish && !out.abort && Instant::now() < until {
+        if !out.bytes.is_empty() {
+            bytes.append(&mut out.bytes);
+            stream.drained(Instant::now(), &mut out);
+            continue;
+        }
+        let due = stream.deadline().map_or(until, |due| due.min(until));
+        match letters.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok((_, mail)) => stream.mail(Instant::now(), mail, &mut out),
+            Err(_) => stream.tick(Instant::now(), &mut out),
+        }
+    }
+    bytes.append(&mut out.bytes);
+    stream.closed();
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Got { status: 0, headers: Vec::new(), body: Vec::new(), id: got.id };
+    };
+    let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.map(|line| line.split_once(": ").unwrap()).map(|(name, value)| (name.into(), value.into()));
+    Got { status, headers: headers.collect(), body: bytes[end + 4..].to_vec(), id: got.id }
+}
+
 fn exchange(connection: &mut BufReader<UnixStream>, ask: &Ask, secret: &str) -> Got {
     let id = Uuid::new_v4();
     let mut head = format!("{} {} HTTP/1.1\r\nHost: moor.example.test\r\n", ask.method, ask.path);
@@ -339,10 +369,7 @@ fn exchange(connection: &mut BufReader<UnixStream>, ask: &Ask, secret: &str) -> 
     let mut bytes = head.into_bytes();
     bytes.extend_from_slice(&ask.body);
     connection.get_mut().write_all(&bytes).unwrap();
-    read_answer(connection, ask, id)
-}
 
-fn read_answer(connection: &mut impl BufRead, ask: &Ask, id: Uuid) -> Got {
     let mut line = String::new();
     connection.read_line(&mut line).unwrap();
     let status = line.split(' ').nth(1).unwrap_or_else(|| panic!("no status: {line:?}")).parse().unwrap();

@@ -1,8 +1,12 @@
 //! A running `moorline` to test against: own folder, own port, own log, killed when dropped.
 
 pub mod app;
+pub mod derp;
+pub mod front;
 pub mod http;
+pub mod link;
 pub mod plugins;
+pub mod provider;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

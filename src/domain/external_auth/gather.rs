@@ -9,10 +9,12 @@ use crate::config::providers::ProviderConfig;
 use crate::model::UserId;
 use crate::store::external_auth::Link;
 
+type Then<T> = Box<dyn FnOnce(Vec<Option<T>>) + Send>;
+
 /// Parts to come; when the last hand that could give one is gone, `then` gets what there is.
 struct Parts<T> {
     got: Vec<Option<T>>,
-    then: Option<Box<dyn FnOnce(Vec<Option<T>>) + Send>>,
+    then: Option<Then<T>>,
 }
 
 impl<T> Drop for Parts<T> {
