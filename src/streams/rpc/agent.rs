@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::coordination::Rule;
 use super::monitor::Monitor;
 use super::side::Heard;
 use crate::agentapi::{self, Session};
@@ -33,6 +34,10 @@ impl AgentSide {
         });
         let monitor = Monitor::new(Arc::clone(&session), agent.token_hash, monitored);
         AgentSide { session, monitor, revoked: None }
+    }
+
+    pub(super) fn rule(&self) -> Rule {
+        Rule::Agent(self.session.agent, self.monitor.token_hash().to_vec())
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {

@@ -43,6 +43,11 @@ impl Monitor {
         Monitor { session, token_hash, monitored, first: false, begin: Arc::new(AtomicU8::new(PENDING)) }
     }
 
+    /// What is stored of the token with which the connection was admitted.
+    pub(super) fn token_hash(&self) -> &[u8] {
+        &self.token_hash
+    }
+
     /// The connection begins. Its stream must have subscribed to the token's withdrawal before: the
     /// token is looked at once more here, so a withdrawal is seen either way.
     pub(super) fn begin(&mut self, address: &Address) {
