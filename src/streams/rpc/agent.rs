@@ -12,7 +12,7 @@ use crate::ops::mail::{Address, Mail};
 use crate::store::agents::Agent;
 
 /// What the agent is told when its token is no longer good.
-pub(super) const WITHDRAWN: &str = "the agent's token was withdrawn";
+pub(in crate::streams) const WITHDRAWN: &str = "the agent's token was withdrawn";
 
 /// An agent at the other end.
 pub(super) struct AgentSide {

@@ -16,6 +16,7 @@ use crate::store::audit::{self, Actor, Entry, Verdict};
 use crate::store::{Write, agents, metadata};
 
 use super::super::socket::POLICY;
+use super::agent::WITHDRAWN;
 
 /// The begin of the connection is on its way to the file.
 const PENDING: u8 = 0;
@@ -93,7 +94,7 @@ impl Monitor {
                 Ok(false) => {
                     begin.store(REFUSED, Ordering::Release);
                     // On the writer's thread: a refusal for a full queue, on this one, is an `Err`.
-                    address.post(Mail::Close { code: POLICY, reason: "the agent's token was withdrawn" });
+                    address.post(Mail::Close { code: POLICY, reason: WITHDRAWN });
                 }
                 Err(error) => {
                     log::warn!("the begin of an agent's connection was not written: {error}");
