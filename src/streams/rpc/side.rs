@@ -104,7 +104,7 @@ impl Side {
     /// What it may ask of the coordinator.
     pub(super) fn rule(&self) -> Rule {
         match self {
-            Side::Agent(agent) => Rule::Agent(agent.session().agent),
+            Side::Agent(agent) => agent.rule(),
             Side::Client(client) => client.rule(),
         }
     }
