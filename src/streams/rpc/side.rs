@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::agent::AgentSide;
 use super::client::ClientSide;
 use super::coordination::Rule;
+use crate::config::limits::{AGENT_HELD_BYTES, AGENT_MESSAGE_BYTES, CLIENT_HELD_BYTES};
 use crate::domain::connection_log::Journal;
 use crate::domain::{Error, Shared};
 use crate::model::UserId;
@@ -90,6 +91,14 @@ impl Side {
         match self {
             Side::Agent(agent) => agent.at_once(method, body),
             Side::Client(client) => Some(client.answer(method)),
+        }
+    }
+
+    /// Bytes of requests that it may have here, and of one message.
+    pub(super) fn may_hold(&self) -> (usize, usize) {
+        match self {
+            Side::Agent(_) => (AGENT_HELD_BYTES, AGENT_MESSAGE_BYTES),
+            Side::Client(_) => (CLIENT_HELD_BYTES, CLIENT_HELD_BYTES),
         }
     }
 
