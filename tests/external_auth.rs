@@ -226,6 +226,8 @@ fn trouble_at_the_provider_is_tried_again_and_then_told_as_such() {
     let got = house.rig.ask(&by_id());
     assert_eq!(got.status, 502, "{}", got.text());
     assert!(began.elapsed() > Duration::from_secs(5) && began.elapsed() < Duration::from_secs(20));
+    let (result, detail) = link::audited(&house.rig.app, "external_auth.refresh").unwrap();
+    assert!(result == "failed" && detail.starts_with("for the moment"), "{detail}");
     // A token that has not ended is given away all the same.
     link::put(&house.rig.app, "gh", house.alice, &token("token-1", "refresh-1", Some(8)));
     house.fake.know().tokens = std::iter::repeat_n(Says::status(429).header("Retry-After", "9"), 9).collect();
