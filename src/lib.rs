@@ -10,10 +10,10 @@
 //! | `cli` | the verbs; `serve` puts the parts together | anything |
 //! | `edge` | owns every public socket: TLS, request heads, limits, time-outs; relays plain requests to tiny_http, drives streams | nothing, ever |
 //! | `rest` | one route table; a handler per route, on `http-N` threads | the store |
-//! | `streams` | long-lived sockets as state machines: agent RPC, log and metadata watchers, relay map, downloads | nothing, ever |
+//! | `streams` | long-lived sockets as state machines: agent and client RPC, watchers of workspaces, logs and metadata, relay map, relay connections, downloads | nothing, ever |
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
-//! | `tailnet` | the coordinator: who is told of whose node; the keys that the relay serves; the relay map | nothing |
+//! | `tailnet` | the coordinator: who is told of whose node; the relay's switch and the keys that it serves; the relay map | nothing |
 //! | `plugins` | dynamic libraries in processes of their own: machine identity, external sign-in | them, on threads of their own |
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!

@@ -12,6 +12,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod relay;
 mod pages;
 mod plugins;
 mod rest;

@@ -1,9 +1,9 @@
 //! Plain requests, against a server in this process and without the edge.
 
-mod search;
-mod workspaces;
 mod people;
 mod rooms;
+mod search;
+mod workspaces;
 
 use std::time::Duration;
 

@@ -18,6 +18,10 @@ mod connection;
 mod connection_log;
 #[path = "streams/coordinate.rs"]
 mod coordinate;
+#[path = "streams/derp.rs"]
+mod derp;
+#[path = "streams/derp_ends.rs"]
+mod derp_ends;
 #[path = "streams/echo.rs"]
 mod echo;
 #[path = "streams/logs.rs"]

@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::cast_possible_truncation)]
 
+mod derp;
 mod drpc;
 mod proto;
 mod vectors;
 mod websocket;
+mod websocket_bytes;
 mod yamux;
 mod yamux_pairs;
 

@@ -8,7 +8,6 @@ use crate::store::apps::{App, Health};
 use crate::store::metadata::Metadata;
 use crate::store::scripts::Script;
 use crate::store::{agents, apps, metadata, scripts, workspaces};
-use crate::tailnet::derp_map::DerpMap;
 use crate::wire::proto::agent::{
     GetManifestRequest, Manifest, WorkspaceAgentScript, WorkspaceApp, workspace_agent_metadata, workspace_app,
 };
@@ -41,7 +40,7 @@ pub(super) fn get(session: &Session, body: &[u8]) -> Result<Vec<u8>, Error> {
         motd_path: agent.motd_file,
         disable_direct_connections: app.settings.disable_direct_connections,
         derp_force_websockets: app.settings.derp_force_websockets,
-        derp_map: Some(DerpMap::of(&app.access_url, &app.settings).proto()),
+        derp_map: Some(app.derp_map.now().proto()),
         scripts: scripts.into_iter().map(script).collect(),
         apps: apps.into_iter().map(|one| self::app(one, &place)).collect(),
         metadata: metadata.into_iter().map(description).collect(),

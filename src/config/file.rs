@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
+use super::regions;
 use super::source::Raw;
 use super::table::{Kind, SETTINGS, Setting};
 
 /// The values of a file; what is wrong goes to `problems`.
 pub(super) fn read(name: &str, text: &str, problems: &mut Vec<String>) -> BTreeMap<&'static str, Raw> {
-    let line = |offset: usize| text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1;
+    let line = |offset: usize| line(text, offset);
     let mut values = BTreeMap::new();
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
@@ -22,8 +23,13 @@ pub(super) fn read(name: &str, text: &str, problems: &mut Vec<String>) -> BTreeM
     for (key, value) in table {
         let place = format!("{name}:{}", line(key.span().start));
         let key = key.into_inner();
+        if key == regions::KEY {
+            let value = regions::to_value(&regions::read(name, text, problems));
+            values.insert(regions::KEY, Raw { value, origin: place });
+            continue;
+        }
         let Some(setting) = Setting::of(&key) else {
-            let hint = super::nearest(&key, SETTINGS.iter().map(|setting| setting.key))
+            let hint = super::nearest(&key, SETTINGS.iter().map(|setting| setting.key).chain([regions::KEY]))
                 .map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
             problems.push(format!("{place}: `{key}` is not a setting.{hint}"));
             continue;
@@ -36,6 +42,11 @@ pub(super) fn read(name: &str, text: &str, problems: &mut Vec<String>) -> BTreeM
         }
     }
     values
+}
+
+/// The line of a place in a text, counted from 1.
+pub(super) fn line(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
 }
 
 /// The value as a flag would give it; or what it should have been.

@@ -111,6 +111,21 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// Life of a token made over REST by who names none, without use: the real server's default. The setting
 /// `max_token_lifetime` can make it shorter.
 pub const REST_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a relay connection may stay whose key the coordinator does not know. Peers announce themselves
+/// within seconds; after a restart of the server all of them have to do so again.
+pub const RELAY_STRANGER_STAY: Duration = Duration::from_secs(30);
+/// Relay connections of one address (IPv6: /64) whose keys are not known, about 4 KiB each; beyond it, 503.
+/// Everybody behind one address is unknown for a moment after a restart, so a large fleet must fit.
+pub const RELAY_STRANGERS: usize = 768;
+/// Packets that wait for one relay connection, of either class (discovery and data); the oldest goes
+/// first. 512 are half a second of a 10 Mbit/s link.
+pub const RELAY_QUEUE_PACKETS: usize = 512;
+/// Bytes of them. A connection that does not read costs this for either class, and as much again in what its
+/// loop holds for the socket: 4 MiB at most.
+pub const RELAY_QUEUE_BYTES: usize = 1024 * 1024;
+/// Bytes that wait for slow relay connections, all together; beyond it, packets for whoever has some waiting
+/// are dropped.
+pub const RELAY_MEMORY: usize = 256 * 1024 * 1024;
 /// Files being sent at the same time; further ones are answered 503. Each holds two pieces of
 /// [`DOWNLOAD_PIECE_BYTES`]: 32 MiB in all.
 pub const DOWNLOADS: usize = 128;

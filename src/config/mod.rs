@@ -3,6 +3,7 @@
 pub mod duration;
 pub mod limits;
 pub mod providers;
+pub mod regions;
 pub mod table;
 
 mod file;
@@ -51,6 +52,12 @@ pub struct Settings {
     pub troubleshooting_url: String,
     /// Makes agents and clients use WebSockets only to reach the relay.
     pub derp_force_websockets: bool,
+    /// Relay regions beside the embedded one.
+    pub derp_regions: Vec<regions::Region>,
+    /// STUN servers that agents and clients may ask for their own address: host and port.
+    pub stun_addresses: Vec<(String, u16)>,
+    /// What each relay connection may send in a second; 0: any amount.
+    pub derp_bytes_per_second: u64,
     /// Makes agents and clients use the relay only.
     pub disable_direct_connections: bool,
     /// `hostname_suffix` for `coder config-ssh`.

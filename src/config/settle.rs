@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::source::{ConfigError, Raw};
 use super::table::{Kind, Setting};
-use super::{IpRange, Settings, duration, limits};
+use super::{IpRange, Settings, duration, limits, regions};
 use crate::store::Retention;
 
 /// Event loops unless configured otherwise: more would only share the same writer.
@@ -77,6 +77,9 @@ impl Reader<'_> {
             stats_interval: self.stats_interval(),
             troubleshooting_url: self.take("troubleshooting_url", web_url).unwrap_or_default(),
             derp_force_websockets: self.flag("derp_force_websockets"),
+            derp_regions: self.take(regions::KEY, regions::from_value).unwrap_or_default(),
+            stun_addresses: self.take("stun_addresses", regions::stun_addresses).unwrap_or_default(),
+            derp_bytes_per_second: u64::try_from(self.number("derp_bytes_per_second")).unwrap_or(0),
             disable_direct_connections: self.flag("disable_direct_connections"),
             hostname_suffix: self.take("hostname_suffix", suffix).unwrap_or_default(),
             bin_dir: self.path("bin_dir"),

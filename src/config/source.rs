@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::file;
 use super::table::{SETTINGS, Setting};
+use super::{file, regions};
 
 /// The file that is read when it stands in the working folder and no other is named.
 pub const DEFAULT_CONFIG: &str = "moorline.toml";
@@ -72,6 +72,10 @@ impl Sources<'_> {
             if let Some(raw) = self.value(setting, &from_file, &mut problems) {
                 values.insert(setting.key, raw);
             }
+        }
+        // Regions are tables, which only the file can hold.
+        if let Some(raw) = from_file.get(regions::KEY) {
+            values.insert(regions::KEY, raw.clone());
         }
         if problems.is_empty() { Ok(values) } else { Err(ConfigError(problems)) }
     }

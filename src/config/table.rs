@@ -198,6 +198,22 @@ pub const SETTINGS: &[Setting] = &[
         "Agents and clients reach the relay by WebSockets only, for proxies that pass nothing else.",
     ),
     setting(
+        "derp_bytes_per_second",
+        "--derp-bytes-per-second",
+        "MOORLINE_DERP_BYTES_PER_SECOND",
+        Kind::Number(0, 1_000_000_000_000),
+        "0",
+        "Bytes that each relay connection may send in a second, 0: any; what is over it is dropped.",
+    ),
+    setting(
+        "stun_addresses",
+        "--stun-addresses",
+        "MOORLINE_STUN_ADDRESSES",
+        Kind::List,
+        "",
+        "STUN servers, as host:port, that agents and clients ask for their public address. Default: none",
+    ),
+    setting(
         "disable_direct_connections",
         "--disable-direct-connections",
         "MOORLINE_DISABLE_DIRECT_CONNECTIONS",

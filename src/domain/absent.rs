@@ -44,7 +44,10 @@ impl Absent {
         let asked = credential.clone();
         let heard = move || {
             if let Some(app) = weak.upgrade() {
-                look(&app, peer, asked.clone());
+                // Without room for a look it counts as withdrawn: a client that still may comes in again.
+                if !look(&app, peer, asked.clone()) {
+                    withdraw(&app, peer);
+                }
             }
         };
         let since = Instant::now();
@@ -80,9 +83,8 @@ impl Absent {
     }
 }
 
-/// Looks in the pool whether the client may still come back. While that is not known for want of room it
-/// counts as a no: a client that may is let in again when it comes.
-fn look(app: &Shared, peer: Uuid, credential: Credential) {
+/// Looks in the pool whether the client may still come back; says whether there was room for that.
+fn look(app: &Shared, peer: Uuid, credential: Credential) -> bool {
     let job_app = Arc::clone(app);
     let job = move || match job_app.store.read(|conn| credential.standing(conn, Timestamp::now())) {
         Ok(Some(_)) => {}
@@ -92,9 +94,7 @@ fn look(app: &Shared, peer: Uuid, credential: Credential) {
             withdraw(&job_app, peer);
         }
     };
-    if app.jobs.try_submit(job).is_err() {
-        withdraw(app, peer);
-    }
+    app.jobs.try_submit(job).is_ok()
 }
 
 fn withdraw(app: &Shared, peer: Uuid) {

@@ -255,6 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn knows_when_the_clock_alone_changes_a_status() {
+        let just = Duration::from_millis(1);
+        let seconds = Duration::from_secs;
+        // (stored first, last, ended; live; server's start; now) → after how long
+        let rows = [
+            ("never came, not late yet", (None, None, None), None, 0, 20, Some(seconds(100) + just)),
+            ("never came, late", (None, None, None), None, 0, 121, None),
+            ("alive", (Some(10), Some(10), None), live(90), 0, 100, None),
+            ("ended", (Some(10), Some(10), Some(60)), None, 0, 61, None),
+            ("may come back after a restart", (Some(10), Some(10), None), None, 500, 510, Some(seconds(20) + just)),
+            ("did not come back", (Some(10), Some(10), None), None, 500, 531, None),
+        ];
+        for (name, (first, last, ended), live, began, now, after) in rows {
+            let agent = agent(first, last, ended);
+            let found = turns_after(&agent, live, at(began), at(now));
+            assert_eq!(found, after, "{name}");
+            // And then it does change.
+            let later = found.map_or(at(now), |after| at(now).plus(after));
+            let changed = connection(&agent, live, at(began), at(now)).status
+                != connection(&agent, live, at(began), later).status;
+            assert_eq!(changed, after.is_some(), "{name}");
+        }
+        let mut patient = agent(None, None, None);
+        patient.connection_timeout_seconds = 0;
+        assert_eq!(turns_after(&patient, None, at(0), at(1)), None);
+    }
+
+    #[test]
     fn never_times_out_without_a_timeout() {
         let mut patient = agent(None, None, None);
         patient.connection_timeout_seconds = 0;

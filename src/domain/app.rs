@@ -9,7 +9,7 @@ use super::external_auth::Links;
 use super::presence::Presence;
 use super::programs::Programs;
 use super::synthetic::Ids;
-use crate::config::Settings;
+use crate::config::{Settings, limits};
 use crate::model::Timestamp;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
@@ -18,14 +18,10 @@ use crate::ops::places::Places;
 use crate::plugins::Plugins;
 use crate::store::Store;
 use crate::tailnet::Tailnet;
+use crate::tailnet::derp::Switch;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::resume::ResumeKey;
-
-/// The name of the one organization that clients expect every person to be in.
-pub const ORGANIZATION_NAME: &str = "default";
-/// How people read it.
-pub const ORGANIZATION_DISPLAY_NAME: &str = "Default";
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
 pub struct App {
@@ -47,6 +43,8 @@ pub struct App {
     pub resume: ResumeKey,
     /// Node keys that the relay serves.
     pub keys: Keys,
+    /// The relay.
+    pub relay: Switch,
     /// Clients that have lost their connection and may come back.
     pub absent: Absent,
     /// The relay map as it is now.
@@ -73,20 +71,21 @@ pub type Shared = Arc<App>;
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
-        let keys = Keys::default();
+        let (keys, metrics) = (Keys::default(), Metrics::new());
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             absent: Absent::default(),
             tailnet: Tailnet::new(keys.clone()),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
+            relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             plugins: Plugins::new(&settings.providers, &store, &settings.program),
             links: Links::new(&settings.providers),
             watchers: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),
-            metrics: Metrics::new(),
+            metrics,
             started_at: Timestamp::now(),
             settings,
             access_url,

@@ -68,18 +68,16 @@ pub struct Found {
     pub count: usize,
 }
 
-/// A part of a list; `limit` 0 means all.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Page {
-    /// How many to leave out.
-    pub offset: usize,
-    /// How many to give.
-    pub limit: usize,
-}
-
 /// The workspaces that `viewer` may see and that `search` finds: favourites first, then by owner and
-/// name, as the real server sorts them.
-pub fn search(conn: &Connection, look: &Look<'_>, viewer: &User, search: &Search, page: Page) -> Result<Found, Error> {
+/// name, as the real server sorts them; without the first `offset`, and at most `limit`.
+pub fn search(
+    conn: &Connection,
+    look: &Look<'_>,
+    viewer: &User,
+    search: &Search,
+    offset: usize,
+    limit: Option<usize>,
+) -> Result<Found, Error> {
     let none = || Ok(Found { machines: Vec::new(), count: 0 });
     let owner = match search.owner.as_deref() {
         None => (!viewer.is_admin).then_some(viewer.id),
@@ -109,8 +107,7 @@ pub fn search(conn: &Connection, look: &Look<'_>, viewer: &User, search: &Search
     // The sort is stable: among equals the order of the store stays.
     rows.sort_by_key(|row| !favorites.contains(&row.id));
     let count = rows.len();
-    let limit = if page.limit == 0 { usize::MAX } else { page.limit };
-    let rows: Vec<Workspace> = rows.into_iter().skip(page.offset).take(limit).collect();
+    let rows: Vec<Workspace> = rows.into_iter().skip(offset).take(limit.unwrap_or(usize::MAX)).collect();
     Ok(Found { machines: machines(conn, rows, &favorites)?, count })
 }
 

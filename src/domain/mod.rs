@@ -23,6 +23,7 @@ pub mod presence;
 pub mod search;
 pub mod shown;
 pub mod synthetic;
+pub mod terms;
 pub mod sessions;
 pub mod programs;
 pub mod tokens;

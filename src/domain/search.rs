@@ -1,5 +1,5 @@
-//! The search language of lists: words and `key:value` terms with spaces between them, quotes around
-//! what holds spaces (coder v2.24.0 coderd/searchquery/search.go).
+//! What the terms of a search mean for workspaces and templates (coder v2.24.0
+//! coderd/searchquery/search.go).
 //!
 //! A key that clients know and that says nothing about declared workspaces finds none of them; only a
 //! key that no client knows is refused, because editors read a refusal as "this server is too old".
@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::agents::{Health, Status};
 use super::synthetic::{self, Ids};
-use super::{Error, Fault, Field};
+use super::terms::{Terms, refusal};
+use super::{Error, Field};
 use crate::model::{Timestamp, WorkspaceId};
 use crate::store::workspaces::Workspace;
 
@@ -40,36 +41,40 @@ impl Search {
         let mut search = Search::default();
         let mut refused: Vec<Field> = Vec::new();
         let mut given: Vec<String> = Vec::new();
-        for term in terms(text)? {
-            match term {
-                Term::Word(word) => match fields(&word, '/', false).as_slice() {
-                    [] => {}
-                    [name] => search.names.push(name.clone()),
-                    [owner, name] => {
-                        search.names.push(name.clone());
-                        search.owner = Some(owner.clone());
-                    }
-                    _ => return Err(refusal().field("q", format!("{word:?} may have one / only."))),
-                },
-                Term::Pair(key, value) => {
-                    if given.contains(&key) && key != "name" && key != "param" {
-                        refused.push(Field::new(&key, "It may be given once only."));
-                    } else if let Err(why) = search.add(&key, &value) {
-                        refused.push(Field::new(&key, why));
-                    }
-                    given.push(key);
-                }
+        for (key, value) in Terms::parse(text)?.0 {
+            if key.is_empty() {
+                search.add_word(&value)?;
+                continue;
             }
+            if given.contains(&key) && key != "name" && key != "param" {
+                refused.push(Field::new(&key, "It may be given once only."));
+            } else if let Err(why) = search.add(&key, &value) {
+                refused.push(Field::new(&key, why));
+            }
+            given.push(key);
         }
         if refused.is_empty() { Ok(search) } else { Err(Error { fields: refused, ..refusal() }) }
     }
 
+    /// `name` or `owner/name`.
+    fn add_word(&mut self, word: &str) -> Result<(), Error> {
+        match word.split('/').collect::<Vec<_>>().as_slice() {
+            [name] => self.names.push((*name).to_owned()),
+            [owner, name] => {
+                self.names.push((*name).to_owned());
+                self.owner = Some((*owner).to_owned());
+            }
+            _ => return Err(refusal().field("q", format!("{word:?} may have one / only."))),
+        }
+        Ok(())
+    }
+
     fn add(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
-            "owner" => self.owner = some(value),
-            "name" => self.names.extend(some(value)),
-            "template" => self.template = some(value),
-            "organization" => self.organization = some(value),
+            "owner" => self.owner = Some(value.to_owned()),
+            "name" => self.names.push(value.to_owned()),
+            "template" => self.template = Some(value.to_owned()),
+            "organization" => self.organization = Some(value.to_owned()),
             "id" => self.ids = Some(ids(value)?.into_iter().map(WorkspaceId).collect()),
             "status" if STATUSES.contains(&value) => self.never |= value != "running",
             "status" => return Err(format!("{value:?} is none of {}.", STATUSES.join(", "))),
@@ -89,7 +94,7 @@ impl Search {
             "last_used_after" => self.used_after = Some(instant(value)?),
             "last_used_before" => self.used_before = Some(instant(value)?),
             "param" | "shared_with_user" | "shared_with_group" => self.never = true,
-            _ => return Err(format!("{key:?} is not a key of a search.")),
+            _ => return Err("It is not something to search by here.".into()),
         }
         Ok(())
     }
@@ -127,74 +132,22 @@ impl Search {
 /// `coder create` would stop at an empty list.
 pub fn finds_template(text: &str, ids: &Ids) -> Result<bool, Error> {
     let mut found = true;
-    for term in terms(text)? {
-        let fits =
-            match term {
-                Term::Word(word) => Ok(synthetic::TEMPLATE.contains(&word.replace('"', ""))),
-                Term::Pair(key, value) => match key.as_str() {
-                    "name" => Ok(synthetic::TEMPLATE.contains(&value)),
-                    "exact_name" => Ok(value.is_empty() || value == synthetic::TEMPLATE),
-                    "ids" => self::ids(&value).map(|wanted| wanted.contains(&ids.template)).map_err(|why| (key, why)),
-                    "organization" => Ok(value == synthetic::ORGANIZATION
-                        || Uuid::try_parse(&value).is_ok_and(|id| id == ids.organization)),
-                    "deprecated" => boolean(&value).map(|_| true).map_err(|why| (key, why)),
-                    "deleted" | "has-ai-task" | "has-external-agent" => {
-                        boolean(&value).map(|wanted| !wanted).map_err(|why| (key, why))
-                    }
-                    "author" | "author_id" | "author_username" => Ok(false),
-                    _ => Err((key.clone(), format!("{key:?} is not a key of a search."))),
-                },
-            };
-        match fits {
-            Ok(fits) => found &= fits,
-            Err((key, why)) => return Err(refusal().field(key, why)),
-        }
+    for (key, value) in Terms::parse(text)?.0 {
+        let fits = match key.as_str() {
+            "" | "name" => Ok(synthetic::TEMPLATE.contains(&value)),
+            "exact_name" => Ok(value == synthetic::TEMPLATE),
+            "ids" => self::ids(&value).map(|wanted| wanted.contains(&ids.template)),
+            "organization" => {
+                Ok(value == synthetic::ORGANIZATION || Uuid::try_parse(&value).is_ok_and(|id| id == ids.organization))
+            }
+            "deprecated" => boolean(&value).map(|_| true),
+            "deleted" | "has-ai-task" | "has-external-agent" => boolean(&value).map(|wanted| !wanted),
+            "author" | "author_id" | "author_username" => Ok(false),
+            _ => return Err(Terms::unknown(&key)),
+        };
+        found &= fits.map_err(|why| refusal().field(&key, why))?;
     }
     Ok(found)
-}
-
-enum Term {
-    Word(String),
-    Pair(String, String),
-}
-
-fn terms(text: &str) -> Result<Vec<Term>, Error> {
-    let refuse = |term: &str, why: &str| Err(refusal().field("q", format!("{term:?} {why}")));
-    let mut terms = Vec::new();
-    // Case says nothing in names nor keys.
-    for term in fields(&text.to_lowercase(), ' ', true) {
-        if term.starts_with(':') || term.ends_with(':') {
-            return refuse(&term, "needs something on both sides of the colon.");
-        }
-        match fields(&term, ':', false).as_slice() {
-            [] => {}
-            [_] => terms.push(Term::Word(term)),
-            [key, value] => terms.push(Term::Pair(key.clone(), value.clone())),
-            _ => return refuse(&term, "may have one colon only; quotes keep a colon in a value."),
-        }
-    }
-    Ok(terms)
-}
-
-/// Splits at a letter outside of quotes; nothing between two of them is no field.
-fn fields(text: &str, at: char, keep_quotes: bool) -> Vec<String> {
-    let mut quoted = false;
-    let parts = text.split(|letter: char| {
-        quoted ^= letter == '"';
-        letter == at && !quoted
-    });
-    parts
-        .filter(|part| !part.is_empty())
-        .map(|part| if keep_quotes { part } else { part.trim_matches('"') }.to_owned())
-        .collect()
-}
-
-fn refusal() -> Error {
-    Error::new(Fault::Invalid, "The search cannot be understood.")
-}
-
-fn some(value: &str) -> Option<String> {
-    (!value.is_empty()).then(|| value.to_owned())
 }
 
 fn boolean(value: &str) -> Result<bool, String> {

@@ -22,6 +22,7 @@ use super::budget::Held;
 use super::counters::Reason;
 use super::driven::{Driven, Turn};
 use super::exchange::{Refusal, Upload};
+use super::flow::{Flow, Flows};
 use super::listener::{Admission, Peer};
 use super::relay::{Answer, Relay};
 use super::transport::{Received, Scratch, Transport};
@@ -41,6 +42,11 @@ pub(super) struct Context {
     pub(super) scratch: Scratch,
     pub(super) out: Out,
     pub(super) mailbox: Mailbox,
+    /// Streams of this loop for which others have left something in this round.
+    pub(super) woken: Vec<ConnId>,
+    pub(super) flows: Flows,
+    /// Streams that gather do so on another loop.
+    pub(super) gathers_elsewhere: bool,
     /// The time of this round.
     pub(super) now: Instant,
     pub(super) stopping: bool,
@@ -53,6 +59,8 @@ pub(super) enum Fate {
     Stay,
     /// It has more to do, after the others.
     Again,
+    /// Its stream has to begin on the loop where its kind gathers.
+    Elsewhere,
     /// It is to be closed.
     Gone,
 }
@@ -77,6 +85,10 @@ pub(super) struct Conn {
     pub(super) armed: Option<Instant>,
     /// Has mail of this round and waits for its turn.
     pub(super) in_line: bool,
+    /// Packets that its stream has left for others, lately.
+    flow: Flow,
+    /// Its stream was not opened yet: that happens on another loop.
+    pub(super) leaves: bool,
     _admission: Admission,
 }
 
@@ -109,6 +121,8 @@ impl Conn {
             held: None,
             armed: None,
             in_line: false,
+            flow: Flow::default(),
+            leaves: false,
             _admission: admission,
         }
     }
@@ -133,6 +147,15 @@ impl Conn {
         let now = cx.now;
         match self.drive(cx, |stream, out| stream.mail(now, mail, out)) {
             Ok(()) => Fate::Stay,
+            Err(_) => Fate::Gone,
+        }
+    }
+
+    /// Another stream has left something for this one. It goes out at once and uncopied.
+    pub(super) fn on_woken(&mut self, cx: &mut Context) -> Fate {
+        let now = cx.now;
+        match self.drive_through(cx, |stream, out| stream.woken(now, out)) {
+            Ok(()) => self.run(cx),
             Err(_) => Fate::Gone,
         }
     }
@@ -239,6 +262,9 @@ impl Conn {
     }
 
     fn try_run(&mut self, cx: &mut Context) -> io::Result<Fate> {
+        if self.leaves {
+            return Ok(Fate::Elsewhere);
+        }
         let mut room = ROUND_BYTES;
         loop {
             self.io.flush()?;
@@ -292,8 +318,7 @@ impl Conn {
                 State::Stream(driven) if driven.finish => self.close_when_written(),
                 State::Stream(driven) if driven.wrote => {
                     driven.wrote = false;
-                    self.drive(cx, |stream, out| stream.drained(now, out))?;
-                    self.io.flush()?;
+                    self.drive_through(cx, |stream, out| stream.drained(now, out))?;
                 }
                 State::Closing { ended, .. } if !*ended => {
                     *ended = true;
@@ -318,12 +343,31 @@ impl Conn {
 
     /// Gives the stream, if this is one, a turn. What it writes is queued.
     pub(super) fn drive(&mut self, cx: &mut Context, call: impl FnOnce(&mut dyn Stream, &mut Out)) -> io::Result<()> {
+        self.turn(cx, call)?;
+        self.io.queue(&cx.out.bytes);
+        self.bound(cx)
+    }
+
+    /// As [`Conn::drive`], and what it writes goes out at once.
+    fn drive_through(&mut self, cx: &mut Context, call: impl FnOnce(&mut dyn Stream, &mut Out)) -> io::Result<()> {
+        self.turn(cx, call)?;
+        self.io.send(&cx.out.bytes)?;
+        self.bound(cx)
+    }
+
+    fn turn(&mut self, cx: &mut Context, call: impl FnOnce(&mut dyn Stream, &mut Out)) -> io::Result<()> {
+        cx.out.bytes.clear();
         let State::Stream(driven) = &mut self.state else { return Ok(()) };
         let turn = driven.turn(self.io.pending(), &mut cx.out, call);
-        if turn == Turn::Aborts {
-            return Err(gone());
+        cx.woken.append(&mut cx.out.wake);
+        if cx.out.packets > 0 {
+            cx.flows.count(&mut self.flow, cx.out.packets, cx.now);
         }
-        self.io.queue(&cx.out.bytes);
+        if turn == Turn::Aborts { Err(gone()) } else { Ok(()) }
+    }
+
+    /// Drops a client that does not read.
+    fn bound(&mut self, cx: &mut Context) -> io::Result<()> {
         if self.io.pending() > cx.shared.limits.stream_backlog {
             self.io.flush()?;
             if self.io.pending() > cx.shared.limits.stream_backlog {

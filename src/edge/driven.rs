@@ -9,7 +9,7 @@ use super::Shared;
 use crate::streams::{Out, Stream};
 
 /// Memory that the loop's output buffer keeps between two turns, bytes.
-const KEPT_BYTES: usize = 64 * 1024;
+const KEPT_BYTES: usize = 256 * 1024;
 
 /// A stream that has a connection. Dropping it is what calls [`Stream::closed`], so that happens
 /// exactly once, however the connection ends.
@@ -42,6 +42,8 @@ impl Driven {
         out.finish = false;
         out.abort = false;
         out.backlog = backlog;
+        out.wake.clear();
+        out.packets = 0;
         if self.finish {
             return Turn::Goes;
         }
@@ -53,6 +55,11 @@ impl Driven {
         self.finish |= out.finish;
         self.wrote |= !out.bytes.is_empty();
         if calm && !out.abort { Turn::Goes } else { Turn::Aborts }
+    }
+
+    /// See [`Stream::gathers`].
+    pub(super) fn gathers(&self) -> bool {
+        self.stream.gathers()
     }
 
     /// When the stream wants its next tick.

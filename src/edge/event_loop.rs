@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mio::{Events, Poll, Registry, Waker};
 
 use super::conn::{Conn, Context, Fate};
+use super::flow;
 use super::listener::{Acceptor, Arrival, Peer};
 use super::relay::Relay;
 use super::slab::{Slab, conn_of, other_of, other_token, token};
@@ -37,6 +38,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 pub(super) enum Command {
     /// A connection that the first loop has accepted.
     Adopt(Box<Arrival>),
+    /// A connection whose stream is to begin and live here.
+    Gather(Box<Conn>),
     /// Stop; whatever is open then is dropped.
     Stop(Instant),
 }
@@ -45,7 +48,7 @@ pub(super) enum Command {
 pub(super) struct Handle {
     sender: Sender<Command>,
     waker: Arc<Waker>,
-    load: Arc<AtomicUsize>,
+    pub(super) load: Arc<AtomicUsize>,
 }
 
 impl Handle {
@@ -62,10 +65,10 @@ impl Handle {
 /// A loop, before and while it runs.
 pub(super) struct Loop {
     poll: Poll,
-    registry: Registry,
-    conns: Slab<Conn>,
+    pub(super) registry: Registry,
+    pub(super) conns: Slab<Conn>,
     timers: Timers,
-    cx: Context,
+    pub(super) cx: Context,
     commands: Receiver<Command>,
     letters: Receiver<(ConnId, Mail)>,
     /// More letters than a round hands out.
@@ -73,9 +76,12 @@ pub(super) struct Loop {
     /// Connections with more to do.
     again: Vec<ConnId>,
     /// Connections that own a slot here; read by the loop that accepts.
-    load: Arc<AtomicUsize>,
+    pub(super) load: Arc<AtomicUsize>,
     acceptor: Option<Acceptor>,
+    /// Hands its connections out to others.
     peers: Option<Arc<[Handle]>>,
+    /// All loops; on the last one, streams gather that exchange packets.
+    pub(super) all: Option<Arc<[Handle]>>,
     stop: Option<Instant>,
     /// Kept alive: without a handle to it the queue would count as abandoned.
     _waker: Arc<Waker>,
@@ -104,6 +110,9 @@ impl Loop {
             scratch: Scratch::new(),
             out: Out::default(),
             mailbox: Mailbox::new(mail, Arc::clone(&waker)),
+            woken: Vec::new(),
+            flows: flow::Flows::default(),
+            gathers_elsewhere: false,
             now: Instant::now(),
             stopping: false,
         };
@@ -121,6 +130,7 @@ impl Loop {
             load,
             acceptor: None,
             peers: None,
+            all: None,
             stop: None,
             _waker: waker,
         };
@@ -136,6 +146,12 @@ impl Loop {
         self.acceptor = Some(make(&self.registry)?);
         self.peers = Some(peers);
         Ok(())
+    }
+
+    /// Tells the loop of all others, and which of them it is.
+    pub(super) fn gather_on_last(&mut self, all: Arc<[Handle]>, own: usize) {
+        self.cx.gathers_elsewhere = own + 1 != all.len();
+        self.all = Some(all);
     }
 
     /// Runs until it was told to stop.
@@ -173,15 +189,19 @@ impl Loop {
             self.accept();
             self.obey();
             self.hand_out_answers();
+            self.wake_streams();
             if self.stop.is_some_and(|until| self.conns.len() == 0 || until <= self.cx.now) {
                 return;
+            }
+            if self.cx.flows.is_dense(self.cx.now) {
+                std::thread::sleep(flow::PAUSE);
             }
         }
     }
 
     /// How long to wait for events.
     fn timeout(&self) -> Option<Duration> {
-        if !self.again.is_empty() || self.letters_left {
+        if !self.again.is_empty() || self.letters_left || !self.cx.woken.is_empty() {
             return Some(Duration::ZERO);
         }
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.due(self.cx.now));
@@ -190,7 +210,7 @@ impl Loop {
     }
 
     /// Gives a connection its turn and does what comes of it.
-    fn with(&mut self, id: ConnId, turn: impl FnOnce(&mut Conn, &mut Context) -> Fate) {
+    pub(super) fn with(&mut self, id: ConnId, turn: impl FnOnce(&mut Conn, &mut Context) -> Fate) {
         let Some(mut conn) = self.conns.take(id) else { return };
         // A fault in one connection must not end the others of this loop.
         let fate = catch_unwind(AssertUnwindSafe(|| turn(&mut conn, &mut self.cx))).unwrap_or_else(|_| {
@@ -207,6 +227,7 @@ impl Loop {
                 drop(conn);
                 return;
             }
+            Fate::Elsewhere => return self.send_to_last(id, conn),
             Fate::Again => self.again.push(id),
             Fate::Stay => {}
         }
@@ -325,6 +346,7 @@ impl Loop {
                     self.load.fetch_sub(1, Ordering::Relaxed);
                 }
                 Command::Adopt(arrival) => self.adopt(*arrival),
+                Command::Gather(conn) => self.gather(conn),
                 Command::Stop(until) => {
                     self.stop = Some(self.stop.map_or(until, |stop| stop.min(until)));
                     self.cx.stopping = true;

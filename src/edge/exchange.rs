@@ -255,6 +255,16 @@ impl Conn {
         self.io.queue(&out);
         self.state = State::Stream(driven);
         self.patience = None;
+        let State::Stream(driven) = &self.state else { return Ok(()) };
+        if driven.gathers() && cx.gathers_elsewhere {
+            self.leaves = true;
+            return Ok(());
+        }
+        self.begin_stream(cx)
+    }
+
+    /// Opens the stream on the loop on which it will live.
+    pub(super) fn begin_stream(&mut self, cx: &mut Context) -> io::Result<()> {
         let now = cx.now;
         let address = Address { mailbox: cx.mailbox.clone(), conn: self.id };
         self.drive(cx, |stream, out| stream.open(now, address, out))?;

@@ -11,6 +11,8 @@
 //! | `conn` | one connection: head → body → waiting → answer → next, or a stream |
 //! | `exchange` | its requests and answers |
 //! | `driven` | a stream's turn: bytes, mail and time in, bytes out |
+//! | `gather` | streams that exchange packets, on one loop |
+//! | `flow` | when to wait a moment for more packets |
 //! | `transport`, `tls` | bytes in and out, encrypted or not |
 //! | `relay`, `upstream` | the private connections to the workers |
 //! | `request`, `answer` | what is written to workers and to clients |
@@ -25,7 +27,9 @@ mod door;
 mod driven;
 mod event_loop;
 mod exchange;
+mod flow;
 mod forwarded;
+mod gather;
 mod listener;
 mod relay;
 mod request;
@@ -189,6 +193,9 @@ pub fn start(mut config: Config) -> io::Result<Edge> {
         handles.push(handle);
     }
     let handles: Arc<[Handle]> = handles.into();
+    for (index, one) in made.iter_mut().enumerate() {
+        one.gather_on_last(Arc::clone(&handles), index);
+    }
     if let Some(first) = made.first_mut() {
         let acceptor = |registry: &mio::Registry| {
             Acceptor::new(config.listeners, config.admin, event_loop::FIRST_LISTENER, registry, Arc::clone(&shared))

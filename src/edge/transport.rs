@@ -125,6 +125,12 @@ impl Transport {
         registry.register(self.socket.source(), token, Interest::READABLE | Interest::WRITABLE)
     }
 
+    /// Ends what [`Transport::register`] began, for another loop to begin it anew, which tells of
+    /// everything that there is by then.
+    pub(super) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(self.socket.source())
+    }
+
     pub(super) fn on_event(&mut self, event: &mio::event::Event) {
         self.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         self.writable |= event.is_writable() || event.is_write_closed() || event.is_error();

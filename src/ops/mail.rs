@@ -43,8 +43,8 @@ pub enum Mail {
         /// The mark.
         tag: u64,
     },
-    /// The coordinator has something for the seat that this stream marked with `tag`; one letter is in
-    /// flight at most.
+    /// Something waits for this stream: at the coordinator, for the seat that it marked with `tag`, or at
+    /// the relay. One letter is in flight at most.
     Inbox {
         /// The mark.
         tag: u64,
@@ -135,8 +135,13 @@ impl Address {
         self.mailbox.try_post(self.conn, mail)
     }
 
+    /// Whether both are sockets of the same loop.
+    pub fn is_neighbour(&self, other: &Address) -> bool {
+        Arc::ptr_eq(&self.mailbox.waker, &other.mailbox.waker)
+    }
+
     /// Whether both are the same socket of the same loop.
     pub fn is(&self, other: &Address) -> bool {
-        self.conn == other.conn && Arc::ptr_eq(&self.mailbox.waker, &other.mailbox.waker)
+        self.conn == other.conn && self.is_neighbour(other)
     }
 }

@@ -1,11 +1,15 @@
 //! Counters and gauges, shown as OpenMetrics text.
 
+pub mod relay;
+
 use std::sync::Mutex;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use self::relay::RelayMetrics;
 
 /// Everything that is counted. A part of the server adds its own fields here and registers them.
 pub struct Metrics {
@@ -38,6 +42,8 @@ pub struct Metrics {
     pub connections_accepted: Gauge,
     /// What the edge has refused or ended since the start, by reason.
     pub refused: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// Of the relay.
+    pub relay: RelayMetrics,
 }
 
 impl Metrics {
@@ -84,6 +90,7 @@ impl Metrics {
         );
         let refused = Family::default();
         registry.register("refused", "Refused or ended by the edge since the start", refused.clone());
+        let relay = RelayMetrics::new(&mut registry);
         Metrics {
             registry: Mutex::new(registry),
             requests,
@@ -100,6 +107,7 @@ impl Metrics {
             connections,
             connections_accepted,
             refused,
+            relay,
         }
     }
 

@@ -6,3 +6,4 @@ pub mod jobs;
 pub mod mail;
 pub mod metrics;
 pub mod places;
+pub mod spare;

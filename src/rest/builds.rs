@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::auth::Seen;
+use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
 use super::workspaces;
@@ -37,7 +38,7 @@ pub(super) fn by_number(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error>
 
 /// `GET …/workspaces/{workspace}/builds`.
 pub(super) fn list(call: &Call<'_>, conn: &Connection, seen: Seen) -> Result<Reply, Error> {
-    let page = workspaces::page(call)?;
+    let page = Page::of(call)?;
     let since = match call.query.text("since") {
         "" => None,
         text => Some(Timestamp::parse(text).map_err(|error| {

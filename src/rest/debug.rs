@@ -4,20 +4,22 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::pages::html::{Html, fill, text};
 use super::reply::Reply;
 use super::request::Call;
-use super::websocket;
+use super::{pages, websocket};
 use crate::domain::Error;
 use crate::domain::access::UserAuth;
+use crate::domain::credential::Credential;
 use crate::model::{Timestamp, version};
 use crate::store::{agents, workspaces};
-use crate::streams::echo;
+use crate::streams::{Visitor, echo};
 
 /// A read of the file that takes longer than this is a sign of a slow disk, milliseconds.
 const SLOW_READ_MS: u128 = 15;
 
 /// `GET …/debug/health`. Nothing is dialled for it: a worker that waits for its own server helps nobody. What was
-/// not tested says so.
+/// not tested says so, but not as a warning: `coder support bundle` prints those as problems (v2.24.0 cli/support.go).
 pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     let app = &call.service.app;
     let begun = Instant::now();
@@ -34,10 +36,8 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
         .into_iter()
         .flatten()
         .map(|(id, region)| {
-            let own = region.get("EmbeddedRelay").and_then(|own| own.as_bool()).unwrap_or(false);
-            let warnings = if own { Vec::new() } else { vec![not_tested("The relay is another server.")] };
             let report = json!({
-                "healthy": true, "severity": "ok", "warnings": warnings, "region": region, "node_reports": [],
+                "healthy": true, "severity": "ok", "warnings": [], "region": region, "node_reports": [],
             });
             (id.clone(), report)
         })
@@ -45,11 +45,7 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
 
     let named = app.access_url.split_once("://").map_or("", |(_, host)| host);
     let came_by_it = call.header("Host").is_some_and(|host| host.eq_ignore_ascii_case(named));
-    let warnings = if came_by_it {
-        Vec::new()
-    } else {
-        vec![not_tested("This request came by another name than the access URL.")]
-    };
+    let healthz = if came_by_it { "OK" } else { "Not tested: this request came by another name than the access URL." };
     let database_warnings = if took.as_millis() > SLOW_READ_MS {
         vec![json!({"code": "EDB02", "message": format!("A read took {} ms.", took.as_millis())})]
     } else {
@@ -72,13 +68,13 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
             "netcheck_logs": [],
         },
         "access_url": {
-            "severity": "ok", "warnings": warnings, "dismissed": false, "healthy": true,
+            "severity": "ok", "warnings": [], "dismissed": false, "healthy": true,
             "access_url": app.access_url, "reachable": came_by_it, "status_code": if came_by_it { 200 } else { 0 },
-            "healthz_response": if came_by_it { "OK" } else { "" },
+            "healthz_response": healthz,
         },
         "websocket": {
-            "healthy": true, "severity": "ok", "warnings": [not_tested("Try it at /api/v2/debug/ws.")],
-            "dismissed": false, "body": "", "code": 0,
+            "healthy": true, "severity": "ok", "warnings": [], "dismissed": false,
+            "body": "Not tested; /api/v2/debug/ws is there to try it.", "code": 0,
         },
         "database": database,
         "workspace_proxy": {
@@ -91,60 +87,55 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     Reply::json(200, &report)
 }
 
-/// A remark in the form of a warning (coder v2.24.0 coderd/healthcheck/health/model.go: `EUNKNOWN`).
-fn not_tested(why: &str) -> serde_json::Value {
-    json!({"code": "EUNKNOWN", "message": format!("Not tested. {why}")})
-}
-
 /// `GET …/debug/coordinator`: the agents that are connected, and where each is at home.
-pub(super) fn coordinator(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
+pub(super) fn coordinator(call: &Call<'_>, user: UserAuth) -> Result<Reply, Error> {
     let app = &call.service.app;
-    let mut rows = String::new();
+    let mut rows = Vec::new();
     app.store.read(|conn| -> Result<(), Error> {
         for workspace in workspaces::list(conn, None)? {
             for agent in agents::of_workspace(conn, workspace.id)? {
                 let Some(live) = app.presence.of(agent.id) else { continue };
-                let home =
-                    app.tailnet.node_of(agent.id).map_or_else(|| "-".into(), |node| node.preferred_derp.to_string());
-                rows.push_str(&format!(
-                    "<tr><td>{}/{}.{}</td><td>{}</td><td>{}</td><td>{home}</td></tr>\n",
-                    workspace.owner_name, workspace.name, agent.name, agent.id, live.last_seen
+                let home = app.tailnet.node_of(agent.id).map(|node| node.preferred_derp.to_string());
+                rows.push(fill(
+                    include_str!("pages/coordinator-row.html"),
+                    &[
+                        ("agent", text(&format!("{}/{}.{}", workspace.owner_name, workspace.name, agent.name))),
+                        ("id", text(&agent.id.to_string())),
+                        ("seen", text(&live.last_seen.to_string())),
+                        ("home", text(home.as_deref().unwrap_or("-"))),
+                    ],
                 ));
             }
         }
         Ok(())
     })?;
-    Ok(page(
-        "Coordinator",
-        &format!(
-            "<p>Agents connected: {}.</p>\n<table>\n<tr><th>agent</th><th>id</th><th>last seen</th>\
-             <th>home region</th></tr>\n{rows}</table>\n",
-            app.presence.count()
-        ),
-    ))
+    let counts = app.tailnet.counts();
+    let number = |number: usize| text(&number.to_string());
+    let content = fill(
+        include_str!("pages/coordinator.html"),
+        &[
+            ("connected", number(app.presence.count())),
+            ("agents", number(counts.agents)),
+            ("clients", number(counts.clients)),
+            ("tunnels", number(counts.tunnels)),
+            ("lost", number(counts.lost)),
+            ("rows", Html::join(rows)),
+        ],
+    );
+    Ok(pages::page(call, 200, "Coordinator", Some(&user), content))
 }
 
 /// `GET …/debug/tailnet`.
-pub(super) fn tailnet(_: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
-    let text =
-        "<p>This server has no node of its own in the tailnet. It coordinates and relays; see the coordinator.</p>\n";
-    Ok(page("Tailnet", text))
-}
-
-/// A page for people; `body` is HTML. The names in it need no escapes: they have letters, digits and hyphens only
-/// (`domain/names.rs`).
-fn page(title: &str, body: &str) -> Reply {
-    let html = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>{title}</title></head>\n\
-         <body>\n<h1>{title}</h1>\n{body}</body>\n</html>\n"
-    );
-    let mut reply =
-        Reply::text(200, html).header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'");
-    reply.content_type = Some("text/html; charset=utf-8");
-    reply
+pub(super) fn tailnet(call: &Call<'_>, user: UserAuth) -> Result<Reply, Error> {
+    let content = fill(include_str!("pages/tailnet.html"), &[]);
+    Ok(pages::page(call, 200, "Tailnet", Some(&user), content))
 }
 
 /// `GET …/debug/ws`: a WebSocket that sends back what it gets.
 pub(super) fn echo(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    Ok(websocket::upgrade(call, || echo::echo(call.service.app.clone(), auth.user.id)))
+    let app = &call.service.app;
+    websocket::upgrade_if(call, || {
+        let visitor = Visitor::admit(app, Credential::of(&auth), app.deployment_id)?;
+        Ok(echo::echo(app.clone(), visitor))
+    })
 }

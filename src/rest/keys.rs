@@ -10,6 +10,7 @@ use super::reply::Reply;
 use super::request::Call;
 use crate::domain::sessions::{self, TokenSpec};
 use crate::domain::{Error, Fault};
+use crate::model::UserId;
 use crate::store::keys::{self, ApiKey, LoginType};
 
 #[derive(Serialize)]
@@ -81,18 +82,24 @@ pub(super) fn config(call: &Call<'_>, _: Target) -> Result<Reply, Error> {
 pub(super) fn by_name(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let name = call.param(1);
     let found = call.service.app.store.read(|conn| keys::by_name(conn, target.user.id, name).map_err(Error::from))?;
-    show(found, &target)
+    show(found)
 }
 
 /// `GET …/users/{user}/keys/{key}`.
 pub(super) fn by_id(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let id = call.param(1);
     let found = call.service.app.store.read(|conn| keys::by_id(conn, id).map_err(Error::from))?;
-    show(found, &target)
+    show(found.filter(|key| owner(&target).is_none_or(|owner| key.user_id == owner)))
 }
 
-fn show(found: Option<ApiKey>, target: &Target) -> Result<Reply, Error> {
-    match found.filter(|key| key.user_id == target.user.id) {
+/// Whose keys the caller finds by id: the person's in the path, or for an administrator anybody's, since
+/// `coder tokens remove ID` names nobody but `me` (coder v2.24.0 cli/tokens.go).
+fn owner(target: &Target) -> Option<UserId> {
+    (!target.caller.user.is_admin).then_some(target.user.id)
+}
+
+fn show(found: Option<ApiKey>) -> Result<Reply, Error> {
+    match found {
         Some(key) => Reply::json(200, &Key::of(&key, None)),
         None => Err(Error::new(Fault::NotFound, "The token does not exist, or it is not yours.")),
     }
@@ -101,6 +108,6 @@ fn show(found: Option<ApiKey>, target: &Target) -> Result<Reply, Error> {
 /// `DELETE …/users/{user}/keys/{key}`.
 pub(super) fn delete(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
     let store = &call.service.app.store;
-    sessions::revoke(store, &target.by(call), Some(target.user.id), call.param(1), "token.revoke")?;
+    sessions::revoke(store, &target.by(call), owner(&target), call.param(1), "token.revoke")?;
     Ok(Reply::empty(204))
 }

@@ -9,21 +9,23 @@ use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::UserAuth;
-use crate::domain::{Error, Fault, app};
+use crate::domain::{Error, Fault, synthetic};
+use crate::model::Timestamp;
 use crate::store::users;
 
-/// Checks that `text` names the organization: by id, by name, or as `default`.
+/// Checks that `text` names the organization: by id or by name.
 pub(super) fn check(call: &Call<'_>, text: &str) -> Result<Uuid, Error> {
     let id = call.service.app.organization_id();
     let by_id = Uuid::try_parse(text).is_ok_and(|named| named == id);
-    if by_id || text == "default" || text.eq_ignore_ascii_case(app::ORGANIZATION_NAME) {
+    if by_id || text.eq_ignore_ascii_case(synthetic::ORGANIZATION) {
         return Ok(id);
     }
     Err(Error::new(Fault::NotFound, "The organization does not exist; this server has one, and it is called default."))
 }
 
 fn organization(call: &Call<'_>) -> Result<Organization, Error> {
-    let since = call.service.app.store.read(|conn| users::first_at(conn).map_err(Error::from))?;
+    let first = call.service.app.store.read(|conn| users::first(conn).map_err(Error::from))?;
+    let since = first.map_or(Timestamp::GO_ZERO, |first| first.created_at);
     Ok(Organization::of(call.service.app.organization_id(), since))
 }
 

@@ -11,7 +11,7 @@ use super::pages::{external_auth as external_auth_pages, home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
-    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, external_auth, identity, keys,
+    agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, derp, external_auth, identity, keys,
     notifications, operator, organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
     workspace_changes as change, workspaces,
 };
@@ -243,7 +243,9 @@ pub(super) const ROUTES: &[Row] = &[
     ("HEAD",   "/bin/{name}",                                                         LEAF, Open(bin::file_head)),
     ("GET",    "/cli-auth",                                                           LEAF, Open(sessions::cli_auth)),
     ("POST",   "/cli-auth",                                                           LEAF, Open(sessions::make_token)),
-    ("GET",    "/derp/latency-check",                                                 LEAF, Open(site::derp_latency_check)),
+    ("GET",    "/derp",                                                               ROOT, Open(derp::relay)),
+    ("GET",    "/derp/latency-check",                                                 LEAF, Open(derp::latency_check)),
+    ("GET",    "/derp/probe",                                                         LEAF, Open(derp::probe)),
     ("GET",    "/enrol.ps1",                                                          LEAF, Open(bin::enrol_powershell)),
     ("GET",    "/enrol.sh",                                                           LEAF, Open(bin::enrol_sh)),
     ("GET",    "/external-auth/{provider}",                                           LEAF, Open(external_auth_pages::show)),

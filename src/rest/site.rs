@@ -79,11 +79,6 @@ pub(super) fn latency_check(_: &Call<'_>) -> Result<Reply, Error> {
         .header("Timing-Allow-Origin", "*"))
 }
 
-/// `GET /derp/latency-check`: agents and clients time it to choose a region.
-pub(super) fn derp_latency_check(_: &Call<'_>) -> Result<Reply, Error> {
-    Ok(Reply::empty(200))
-}
-
 #[derive(Serialize)]
 struct UpdateCheck {
     current: bool,

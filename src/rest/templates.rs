@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::auth;
 use super::json;
+use super::organizations;
 use super::reply::Reply;
 use super::request::Call;
 use super::workspace_changes::{declared_only, not_built};
@@ -14,14 +15,6 @@ use crate::domain::shown::templates::{DEPRECATION, Template, TemplateVersion};
 use crate::domain::{Error, Fault, synthetic};
 use crate::store::users::User;
 use crate::store::{users, workspaces};
-
-/// The organisation that stands first in the path: by id or by name.
-pub(super) fn organization(call: &Call<'_>) -> Result<(), Error> {
-    let text = call.param(0);
-    let known =
-        text == synthetic::ORGANIZATION || auth::uuid(text).is_ok_and(|id| id == call.service.app.organization_id());
-    if known { Ok(()) } else { Err(Error::new(Fault::NotFound, "There is no such organization.")) }
-}
 
 fn no_template() -> Error {
     Error::new(Fault::NotFound, "There is no such template.")
@@ -70,7 +63,7 @@ pub(super) fn list(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
 
 /// `GET …/organizations/{organization}/templates`.
 pub(super) fn list_of_organization(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    organization(call)?;
+    organizations::check(call, call.param(0))?;
     list(call, auth)
 }
 
@@ -87,7 +80,7 @@ pub(super) fn show(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
 
 /// `GET …/organizations/{organization}/templates/{name}`.
 pub(super) fn by_name(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
-    organization(call)?;
+    organizations::check(call, call.param(0))?;
     if call.param(1) == synthetic::TEMPLATE { template(call) } else { Err(no_template()) }
 }
 
@@ -106,7 +99,7 @@ pub(super) fn version_by_name(call: &Call<'_>, _: UserAuth) -> Result<Reply, Err
 
 /// `GET …/organizations/{organization}/templates/{template}/versions/{name}`.
 pub(super) fn version_by_names(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
-    organization(call)?;
+    organizations::check(call, call.param(0))?;
     if call.param(1) == synthetic::TEMPLATE { named_version(call, call.param(2)) } else { Err(no_template()) }
 }
 

@@ -45,6 +45,18 @@ pub(super) fn one_way(
     }
 }
 
+/// As [`upgrade`], for pages of any origin, and with a subprotocol that the client has offered.
+pub(super) fn upgrade_any_origin(
+    call: &Call<'_>,
+    subprotocol: &'static str,
+    stream: impl FnOnce() -> Box<dyn Stream>,
+) -> Reply {
+    match key(call) {
+        Ok(key) => takeover(call, key, stream()).header("Sec-WebSocket-Protocol", subprotocol),
+        Err(reply) => reply,
+    }
+}
+
 fn takeover(call: &Call<'_>, key: &str, stream: Box<dyn Stream>) -> Reply {
     call.service.arrivals.put(call.id, Start::WebSocket(stream));
     Reply::empty(200)
@@ -71,6 +83,15 @@ pub(super) fn raw(call: &Call<'_>, status: u16, stream: Box<dyn Stream>) -> Repl
 }
 
 fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
+    let key = key(call)?;
+    if is_foreign_origin(call) {
+        return Err(Reply::text(403, "The Origin is not this server.\n"));
+    }
+    Ok(key)
+}
+
+/// The key of a handshake that is right but for where it comes from.
+fn key<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     let asks = |value: &str| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("websocket"));
     if call.http_1_0 || !call.upgrade.as_deref().is_some_and(asks) {
         return Err(
@@ -90,9 +111,6 @@ fn handshake<'c>(call: &'c Call<'_>) -> Result<&'c str, Reply> {
     };
     if !STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16) {
         return Err(Reply::text(400, "The Sec-WebSocket-Key is not 16 bytes in base64.\n"));
-    }
-    if is_foreign_origin(call) {
-        return Err(Reply::text(403, "The Origin is not this server.\n"));
     }
     Ok(key)
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::auth::{Seen, Target};
 use super::json;
+use super::organizations;
 use super::reply::Reply;
 use super::request::Call;
 use super::workspaces::shown;
@@ -210,7 +211,7 @@ pub(super) fn create(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
 
 /// `POST …/organizations/{organization}/members/{user}/workspaces`: the same.
 pub(super) fn create_as_member(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
-    super::templates::organization(call)?;
+    organizations::check(call, call.param(0))?;
     let owner = match call.param(1) {
         "me" => auth.user.username.as_str(),
         name => name,

@@ -2,15 +2,15 @@
 
 use rusqlite::Connection;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::auth::{self, Seen};
+use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::UserAuth;
-use crate::domain::inventory::{self, Look, Page};
+use crate::domain::inventory::{self, Look};
 use crate::domain::search::Search;
-use crate::domain::{Error, Fault, Field};
+use crate::domain::{Error, Fault};
 use crate::store::workspaces;
 
 /// Bytes of a list at most: about 16,000 workspaces of one agent. A worker holds one list at a time.
@@ -19,10 +19,10 @@ const LIST_BYTES: usize = 32 * 1024 * 1024;
 /// `GET …/workspaces`: JetBrains asks every 5 s.
 pub(super) fn list(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
     let search = Search::parse(call.query.text("q"))?;
-    let page = page(call)?;
+    let page = Page::of(call)?;
     let app = &call.service.app;
     let look = Look::new(app);
-    let found = app.store.read(|conn| inventory::search(conn, &look, &auth.user, &search, page))?;
+    let found = app.store.read(|conn| inventory::search(conn, &look, &auth.user, &search, page.offset, page.limit))?;
     let mut body = br#"{"workspaces":["#.to_vec();
     for (index, machine) in found.machines.iter().enumerate() {
         if index > 0 {
@@ -41,27 +41,6 @@ pub(super) fn list(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
 fn write(body: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Error> {
     serde_json::to_writer(body, value)
         .map_err(|error| Error::new(Fault::Internal, "The answer cannot be written.").detail(error.to_string()))
-}
-
-/// `limit`, `offset` and, checked only, `after_id`.
-pub(super) fn page(call: &Call<'_>) -> Result<Page, Error> {
-    let mut refusal = Error::new(Fault::Invalid, "A parameter of the list cannot be used.");
-    let mut number = |name: &'static str| match call.query.text(name) {
-        "" => 0,
-        text => match text.parse::<i32>().map(usize::try_from) {
-            Ok(Ok(number)) => number,
-            _ => {
-                refusal.fields.push(Field::new(name, "It is a whole number from 0 to 2147483647."));
-                0
-            }
-        },
-    };
-    let page = Page { limit: number("limit"), offset: number("offset") };
-    let after = call.query.text("after_id");
-    if !after.is_empty() && Uuid::try_parse(after).is_err() {
-        refusal.fields.push(Field::new("after_id", "It is a UUID."));
-    }
-    if refusal.fields.is_empty() { Ok(page) } else { Err(refusal) }
 }
 
 /// `GET …/workspaces/{workspace}`.

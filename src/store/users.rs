@@ -90,13 +90,6 @@ pub fn first(conn: &Connection) -> rusqlite::Result<Option<User>> {
     conn.prepare_cached("SELECT * FROM users ORDER BY created_at, id LIMIT 1")?.query_row([], User::from_row).optional()
 }
 
-/// When the first person was added, whether or not they are still here; year 1 if there never was one.
-pub fn first_at(conn: &Connection) -> rusqlite::Result<Timestamp> {
-    let first: Option<Timestamp> =
-        conn.prepare_cached("SELECT min(created_at) FROM users")?.query_row([], |row| row.get(0))?;
-    Ok(first.unwrap_or(Timestamp::GO_ZERO))
-}
-
 /// Adds a person. A name or address in use breaks a UNIQUE index.
 pub fn insert(conn: &Connection, user: &User) -> rusqlite::Result<()> {
     conn.prepare_cached(

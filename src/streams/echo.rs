@@ -4,11 +4,10 @@
 use std::time::{Duration, Instant};
 
 use super::socket::{POLICY, RESTART};
+use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream};
 use crate::config::limits::STREAM_HIGH_WATER;
 use crate::domain::Shared;
-use crate::model::UserId;
-use crate::ops::hub::{Subscription, Topic};
 use crate::ops::mail::{Address, Mail};
 use crate::wire::websocket::{Event, WebSocket};
 
@@ -19,25 +18,21 @@ const QUIET: Duration = Duration::from_secs(10);
 /// The close code with which the real server ends a quiet one.
 const GOING_AWAY: u16 = 1001;
 
-/// Echoes to `user` until they are quiet for ten seconds, or any token of theirs is revoked.
-pub fn echo(app: Shared, user: UserId) -> Box<dyn Stream> {
+/// Echoes until the visitor is quiet for ten seconds, or their session ends.
+pub fn echo(app: Shared, visitor: Visitor) -> Box<dyn Stream> {
     Box::new(Echo {
-        app,
-        user,
+        watching: Watching::of(app, Vec::new(), visitor, None),
         socket: WebSocket::server(MESSAGE_BYTES),
         quiet_at: Instant::now() + QUIET,
         ended: false,
-        revoked: None,
     })
 }
 
 struct Echo {
-    app: Shared,
-    user: UserId,
+    watching: Watching,
     socket: WebSocket,
     quiet_at: Instant,
     ended: bool,
-    revoked: Option<Subscription>,
 }
 
 impl Echo {
@@ -53,7 +48,7 @@ impl Echo {
 impl Stream for Echo {
     fn open(&mut self, now: Instant, address: Address, _out: &mut Out) {
         self.quiet_at = now + QUIET;
-        self.revoked = Some(self.app.hub.subscribe(Topic::UserRevoked(self.user), address));
+        self.watching.open(now, address);
     }
 
     fn receive(&mut self, now: Instant, bytes: &[u8], out: &mut Out) {
@@ -83,19 +78,19 @@ impl Stream for Echo {
         }
     }
 
-    fn mail(&mut self, _now: Instant, mail: Mail, out: &mut Out) {
-        match mail {
-            Mail::Changed(_) => self.end(POLICY, "the session has ended", out),
-            Mail::Close { code, reason } => self.end(code, reason, out),
-            _ => {}
+    fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out) {
+        if let News::End(code, reason) = self.watching.mail(now, mail) {
+            self.end(code, reason, out);
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        (!self.ended).then_some(self.quiet_at)
+        let quiet_at = (!self.ended).then_some(self.quiet_at)?;
+        Some(self.watching.deadline().map_or(quiet_at, |look| look.min(quiet_at)))
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
+        self.watching.tick(now);
         if now >= self.quiet_at {
             self.end(GOING_AWAY, "goodbye", out);
         }
@@ -106,6 +101,6 @@ impl Stream for Echo {
     }
 
     fn closed(&mut self) {
-        self.revoked = None;
+        self.watching.close();
     }
 }

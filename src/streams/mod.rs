@@ -4,9 +4,10 @@
 //! A stream is a state machine that the loop owning its socket drives: bytes, mail and time in,
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
+pub mod derp;
 pub mod derp_map;
-pub mod ended;
 pub mod echo;
+pub mod ended;
 pub mod file;
 pub mod later;
 pub mod listen;
@@ -32,7 +33,7 @@ use uuid::Uuid;
 pub use line::Form;
 pub use watching::Visitor;
 
-use crate::ops::mail::{Address, Mail};
+use crate::ops::mail::{Address, ConnId, Mail};
 
 /// What a stream writes, and what it asks of its loop.
 #[derive(Default)]
@@ -45,6 +46,11 @@ pub struct Out {
     pub abort: bool,
     /// Bytes of earlier rounds that the client has not taken yet; set by the loop before each call.
     pub backlog: usize,
+    /// Other sockets of the same loop for which this turn has left something: each gets a
+    /// [`Stream::woken`] in the same round.
+    pub wake: Vec<ConnId>,
+    /// Packets that this turn has left for other sockets; the loop takes many of them together.
+    pub packets: u64,
 }
 
 /// A long-lived connection.
@@ -57,6 +63,17 @@ pub trait Stream: Send {
 
     /// Mail from other threads.
     fn mail(&mut self, now: Instant, mail: Mail, out: &mut Out);
+
+    /// Another socket of the same loop has left something for this one: see [`Out::wake`].
+    fn woken(&mut self, now: Instant, out: &mut Out) {
+        let _ = (now, out);
+    }
+
+    /// Whether streams of this kind leave things for each other all the time, so that all of them
+    /// should live on one loop.
+    fn gathers(&self) -> bool {
+        false
+    }
 
     /// When [`Stream::tick`] is due; asked after every call.
     fn deadline(&self) -> Option<Instant>;

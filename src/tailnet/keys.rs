@@ -1,6 +1,7 @@
 //! Which node keys the coordinator knows: the relay serves these and no others.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
@@ -19,6 +20,7 @@ struct Table {
 #[derive(Clone, Default)]
 pub struct Keys {
     table: Arc<Mutex<Table>>,
+    revision: Arc<AtomicU64>,
 }
 
 impl Keys {
@@ -35,11 +37,20 @@ impl Keys {
         table.forget(peer);
         table.of_peer.insert(peer, key);
         *table.peers.entry(key).or_default() += 1;
+        self.revision.fetch_add(1, Ordering::Release);
     }
 
     /// `peer` is gone for good.
     pub fn forget(&self, peer: Uuid) {
-        self.lock().forget(peer);
+        let mut table = self.lock();
+        table.forget(peer);
+        self.revision.fetch_add(1, Ordering::Release);
+    }
+
+    /// Changes whenever [`Keys::knows`] may have another answer, so that the relay need not ask for every
+    /// packet. Read it before asking.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Acquire)
     }
 
     /// Whether a peer that is not gone has announced `key`.
@@ -70,7 +81,9 @@ mod tests {
         let (first, second) = (NodeKey([1; 32]), NodeKey([2; 32]));
         keys.announce(one, first);
         keys.announce(other, first);
+        let before = keys.revision();
         keys.announce(one, second);
+        assert_ne!(keys.revision(), before);
         assert!(keys.knows(&first) && keys.knows(&second));
         keys.forget(other);
         assert!(!keys.knows(&first) && keys.knows(&second));

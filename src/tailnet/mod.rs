@@ -1,4 +1,4 @@
-//! Who may see whom: the coordinator, the node keys it knows, and the relay map.
+//! Who may see whom: the coordinator, the node keys it knows, the relay and the relay map.
 //!
 //! [`Tailnet`] is the handle that streams use. Behind its one lock is [`coordinator::Coordinator`], a
 //! state machine without I/O: peers and their last nodes, the tunnels between them, and one bounded
@@ -8,6 +8,7 @@
 mod addresses;
 pub mod admission;
 pub mod coordinator;
+pub mod derp;
 pub mod derp_map;
 mod handle;
 mod inbox;

@@ -1,6 +1,7 @@
 //! Codecs: bytes (and nothing else) in, values, events and bytes out. No socket, no clock, no store.
 
 pub mod chunked;
+pub mod derp;
 pub mod drpc;
 pub mod http;
 pub mod proto;

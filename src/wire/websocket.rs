@@ -5,6 +5,8 @@
 //! growing only as bytes come, and tungstenite sees whole frames. Between messages its context is
 //! dropped: an idle socket is this struct and nothing on the heap.
 
+mod bytes;
+
 use std::fmt;
 use std::io::{self, Cursor, Read, Write};
 
@@ -14,6 +16,8 @@ use tungstenite::error::{CapacityError, Error as Fault};
 use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, FrameHeader};
 use tungstenite::protocol::{Message, Role, WebSocketConfig, WebSocketContext};
+
+pub use self::bytes::ByteStream;
 
 /// tungstenite's read buffer, bytes. It exists while frames are processed, and between the fragments
 /// of a message.

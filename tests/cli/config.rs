@@ -71,6 +71,24 @@ fn bad_values_are_refused_all_at_once_with_their_place() {
 }
 
 #[test]
+fn relay_regions_are_checked_and_shown() {
+    let rig = Rig::empty();
+    rig.write("moorline.toml", "[[derp_region]]\nid = 7\ncode = \"fra\"\n[[derp_region.node]]\nhost = \"a.example\"\n");
+    let found = rig.run("serve --check-config --json").json();
+    assert_eq!(found["derp_region"]["origin"], "moorline.toml:1");
+    assert!(found["derp_region"]["value"].as_str().unwrap().contains("a.example"));
+    rig.write("moorline.toml", "[[derp_region]]\nid = 999\ncode = \"fra\"\n[[derp_region.node]]\nhost = \"a b\"\n");
+    let said = rig.run("serve --check-config --stun-addresses stun.example.com:x");
+    for hint in ["moorline.toml: derp_region 999: the id must not", "node `999a`: `host` is `a b`"] {
+        assert!(said.refused(1).contains(hint), "{}", said.err);
+    }
+    rig.write("moorline.toml", "");
+    assert!(
+        rig.run("serve --check-config --stun-addresses stun:x").refused(1).contains("`stun:x` is not a STUN server")
+    );
+}
+
+#[test]
 fn a_check_reads_the_certificate_and_looks_for_the_folder() {
     let rig = Rig::empty();
     rig.write("a.pem", "no certificate");

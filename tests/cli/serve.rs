@@ -192,6 +192,35 @@ fn a_renewed_certificate_is_taken_on_hangup_and_a_bad_one_is_not() {
 }
 
 #[test]
+fn relay_regions_are_read_again_on_hangup_and_a_bad_file_keeps_the_old_ones() {
+    const REGION: &str = "[[derp_region]]\nid = 7\ncode = \"fra\"\nname = \"Frankfurt\"\n[[derp_region.node]]\nhost = \"derp.example.com\"\n";
+    let rig = Rig::empty();
+    rig.write("moorline.toml", REGION);
+    let mut server = rig.serve("");
+    let line = server.said.lines().find(|line| line.trim_start().starts_with("token")).unwrap();
+    let token = line.split_whitespace().nth(1).unwrap().to_owned();
+    let map = || {
+        let url = format!("{}/api/v2/workspaceagents/connection", server.url);
+        let text = ureq::get(url).header("Coder-Session-Token", &token).call().unwrap().body_mut().read_to_string();
+        serde_json::from_str::<Value>(&text.unwrap()).unwrap()["derp_map"]["Regions"].clone()
+    };
+    assert_eq!(map()["7"]["Nodes"][0]["HostName"], "derp.example.com");
+    for (text, why) in [("", "empty or gone"), ("[[derp_region]]\nid = 7\n", "missing field `code`")] {
+        rig.write("moorline.toml", text);
+        server.signal("HUP");
+        wait_for("the refusal", || {
+            let log = server.log();
+            log.lines().any(|line| line.contains("regions in use are kept") && line.contains(why)).then_some(())
+        });
+    }
+    assert_eq!(map()["7"]["RegionName"], "Frankfurt");
+    rig.write("moorline.toml", &REGION.replace("derp.example", "other.example"));
+    server.signal("HUP");
+    wait_for("the new map", || (map()["7"]["Nodes"][0]["HostName"] == "other.example.com").then_some(()));
+    assert_eq!(server.stop("TERM").0, Some(0));
+}
+
+#[test]
 fn tells_the_service_manager() {
     let rig = Rig::empty();
     let path = rig.path("notify.sock");

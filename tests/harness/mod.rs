@@ -1,6 +1,8 @@
 //! A running `moorline` to test against: own folder, own port, own log, killed when dropped.
 
 pub mod app;
+pub mod derp;
+pub mod front;
 pub mod http;
 pub mod link;
 pub mod plugins;

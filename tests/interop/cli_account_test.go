@@ -115,6 +115,31 @@ func TestUsersAndOrganizations(t *testing.T) {
 	requireToken(t, site, site.CreateToken("bob"), true)
 }
 
+func TestAdministratorsManagePeople(t *testing.T) {
+	t.Parallel()
+	site := harness.NewSite(t, "")
+	site.AddUser("root", true)
+	root := site.SignedIn("root")
+	yes := func(args ...string) {
+		t.Helper()
+		out := root.CoderWith(harness.RunOptions{Stdin: "yes\n"}, args...)
+		require.Zero(t, out.Code, "%v: %s", args, out.Stderr)
+	}
+	root.Must("users", "create", "-u", "dora", "-e", "dora@example.test", "-p", "correct horse battery staple", "--login-type", "password")
+	reply, err := site.UserClient("").LoginWithPassword(harness.Context(t, harness.Patience), codersdk.LoginWithPasswordRequest{
+		Email: "dora@example.test", Password: "correct horse battery staple",
+	})
+	require.NoError(t, err)
+	requireToken(t, site, reply.SessionToken, true)
+	yes("users", "suspend", "dora")
+	requireToken(t, site, reply.SessionToken, false)
+	yes("users", "activate", "dora")
+	requireToken(t, site, site.CreateToken("dora"), true)
+	root.Must("users", "delete", "dora")
+	root.Refused("users", "show", "dora")
+	require.NotContains(t, root.Must("users", "list"), "dora@example.test")
+}
+
 func TestExternalAuthSaysThatThereIsNoProvider(t *testing.T) {
 	t.Parallel()
 	site := harness.NewSite(t, "")

@@ -105,10 +105,22 @@ func TestLoginPromptsForATokenFromThePage(t *testing.T) {
 	terminal.WaitFor("Paste your token here", harness.Patience)
 	terminal.Type("AAAAAAAAAA-BBBBBBBBBBBBBBBBBBBBBB\r")
 	terminal.WaitFor("That's not a valid token!", harness.Patience)
-	terminal.Type(alice.Token + "\r")
+
+	// The page that it names, in a browser where nobody is signed in.
+	browser := harness.NewBrowser(t)
+	page := browser.Open(site.Front.JoinPath("/cli-auth").String())
+	require.Equal(t, "/login", page.URL.Path)
+	page = page.Submit("/login", map[string]string{"name": harness.Owner, "password": "wrong"})
+	require.Equal(t, "/login", page.URL.Path)
+	page = page.Submit("/login", map[string]string{"name": harness.Owner, "password": "correct horse battery staple"})
+	require.Equal(t, "/cli-auth", page.URL.Path)
+	token := page.Submit("/cli-auth", nil).Text("textbox")
+	requireToken(t, site, token, true)
+	terminal.Type(token + "\r")
 	terminal.WaitFor("Welcome to Coder, alice!", harness.Patience)
 	require.Zero(t, terminal.Wait(harness.Patience))
-	require.NotContains(t, terminal.Output(), alice.Token, "what is pasted is not shown")
+	require.NotContains(t, terminal.Output(), token, "what is pasted is not shown")
+	require.Equal(t, token, stored(t, alice, "session"))
 	require.Contains(t, alice.Must("whoami"), "alice")
 }
 

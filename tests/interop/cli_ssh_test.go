@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -108,25 +107,6 @@ func TestSSHOnATerminal(t *testing.T) {
 	require.NotContains(t, shell.Output(), "slept-42")
 	shell.Type("exit 5\n")
 	require.Equal(t, 5, shell.Wait(quickEcho))
-}
-
-func TestSSHInterruptedEndsTheRemoteSide(t *testing.T) {
-	t.Parallel()
-	site := harness.NewSite(t, "")
-	_, alice := connected(t, site)
-	mark := site.Scratch("pid")
-	shell := alice.Terminal("ssh", "dev")
-	shell.Echo("up", harness.Patience)
-	shell.Type("sh -c 'echo $$ > " + mark + "; exec sleep 1000'\n")
-	pid := strings.TrimSpace(harness.WaitFile(t, mark))
-	shell.Signal(syscall.SIGTERM)
-	shell.Wait(harness.Patience)
-	harness.Eventually(t, harness.Patience, func() error {
-		if _, err := os.Stat("/proc/" + pid); err != nil {
-			return nil
-		}
-		return os.ErrExist
-	})
 }
 
 func TestSSHForwardsTheAuthenticationAgent(t *testing.T) {

@@ -97,6 +97,33 @@ func TestFavorites(t *testing.T) {
 	require.False(t, favorite())
 }
 
+// TestLogsAsLaterCommandLinesReadThem makes the calls of `coder logs`, which
+// release 2.24 does not have yet: it waits until the build's log has ended.
+func TestLogsAsLaterCommandLinesReadThem(t *testing.T) {
+	t.Parallel()
+	site := harness.NewSite(t, `
+[[workspace.agent.script]]
+display_name = "Start"
+run_on_start = true
+script = "echo first; echo second"
+`)
+	site.StartAgent(harness.AgentOptions{})
+	require.Equal(t, []string{"first", "second"}, outputs(waitLines(t, site, 2)))
+	ctx := harness.Context(t, harness.Patience)
+	workspace, err := site.Client.WorkspaceByOwnerAndName(ctx, codersdk.Me, harness.Workspace, codersdk.WorkspaceOptions{})
+	require.NoError(t, err)
+	build, closer, err := site.Client.WorkspaceBuildLogsAfter(ctx, workspace.LatestBuild.ID, 0)
+	require.NoError(t, err)
+	defer closer.Close()
+	for range build {
+	}
+	require.NoError(t, ctx.Err(), "the build's log ends by itself")
+	followed, following, err := site.Client.WorkspaceAgentLogsAfter(ctx, site.AgentID, 0, true)
+	require.NoError(t, err)
+	defer following.Close()
+	require.Equal(t, []string{"first", "second"}, outputs(<-followed))
+}
+
 // TestWhatTheServerDoesNotDo checks that each refusal is one sentence that says
 // what to do instead, and that nothing changed.
 func TestWhatTheServerDoesNotDo(t *testing.T) {

@@ -46,6 +46,7 @@ require (
 	github.com/hashicorp/yamux v0.1.2
 	github.com/stretchr/testify v1.10.0
 	golang.org/x/crypto v0.38.0
+	golang.org/x/net v0.40.0
 	google.golang.org/protobuf v1.36.6
 	storj.io/drpc v0.0.33
 	tailscale.com v1.80.3
@@ -409,7 +410,6 @@ require (
 	go4.org/netipx v0.0.0-20230728180743-ad4cb58a6516 // indirect
 	golang.org/x/exp v0.0.0-20250408133849-7e4ce0ab07d0 // indirect
 	golang.org/x/mod v0.24.0 // indirect
-	golang.org/x/net v0.40.0 // indirect
 	golang.org/x/oauth2 v0.29.0 // indirect
 	golang.org/x/sync v0.14.0 // indirect
 	golang.org/x/sys v0.33.0 // indirect

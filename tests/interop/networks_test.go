@@ -57,7 +57,7 @@ func TestPathThroughEachNetwork(t *testing.T) {
 // waits 30 s for the message that does not come.
 func TestNetcheckFindsTheRelay(t *testing.T) {
 	t.Parallel()
-	for _, network := range harness.Networks {
+	for _, network := range []harness.Network{harness.RelayOnly, harness.WebSockets} {
 		t.Run(network.Name, func(t *testing.T) {
 			t.Parallel()
 			site := harness.NewSiteOn(t, network, "")
@@ -121,10 +121,7 @@ func TestRelayFallsBackToWebSocketsBehindAProxy(t *testing.T) {
 	site := harness.NewSiteOn(t, harness.Behind(harness.MiddleboxOptions{OtherUpgrade: refuseUpgrade}), "")
 	_, alice := connected(t, site)
 	require.Contains(t, alice.Must("ssh", "dev", "--", "echo", "through"), "through")
-	require.Positive(t, site.Box.Refused(), "the relay's own upgrade was tried first")
-	out := alice.CoderWith(harness.RunOptions{Within: time.Minute}, "netcheck")
-	require.Zero(t, out.Code, out.Stderr)
-	require.Contains(t, out.Stdout, `"uses_websocket": true`)
+	require.GreaterOrEqual(t, site.Box.Refused(), int64(2), "agent and client tried the relay's own upgrade first")
 }
 
 // TestNetworkInfoFileTellsThePath checks the file that IDEs show the connection from.

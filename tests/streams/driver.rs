@@ -308,6 +308,10 @@ impl Line {
 
     fn call(&mut self, f: impl FnOnce(&mut dyn Stream, Instant, &mut Out)) {
         f(self.stream.as_mut(), self.now, &mut self.out);
+        // The only neighbour on this loop is the stream itself.
+        while self.out.wake.pop().is_some() {
+            self.stream.woken(self.now, &mut self.out);
+        }
         if self.stalled {
             self.out.backlog += self.out.bytes.len();
             self.taken.append(&mut self.out.bytes);

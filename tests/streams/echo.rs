@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use moorline::ops::hub::Topic;
 use moorline::streams::echo;
 
 use super::driver::{BINARY, Frame, Line, Server, TEXT, frames, masked};
 
 fn echoing(server: &Server) -> Line {
-    Line::open(echo::echo(server.app.clone(), server.user))
+    let mut line = Line::open(echo::echo(server.app.clone(), server.visitor()));
+    // The look at the session.
+    assert!(line.letter());
+    line
 }
 
 #[test]
@@ -30,17 +32,18 @@ fn sends_back_what_it_gets_until_the_client_is_quiet() {
 fn ends_with_the_session_the_server_and_clients_that_do_not_read() {
     let server = Server::start();
     let mut line = echoing(&server);
-    server.app.hub.publish(Topic::UserRevoked(server.user));
-    assert!(line.letter());
-    assert_eq!(frames(&line.take()), [Frame::Close(1008, "the session has ended".into())]);
-
-    let mut line = echoing(&server);
     line.shutdown();
     assert_eq!(frames(&line.take()), [Frame::Close(1012, "the server is restarting".into())]);
 
     let mut line = echoing(&server);
+    line.stalled = true;
     for _ in 0..20 {
         line.feed(&masked(BINARY, &[7; 32 * 1024]));
     }
     assert_eq!(frames(&line.take()).last(), Some(&Frame::Close(1008, "what was sent back is not read".into())));
+
+    let mut line = echoing(&server);
+    server.revoke();
+    assert!(line.letter() && line.letter());
+    assert_eq!(frames(&line.take()), [Frame::Close(1008, "the session has ended".into())]);
 }

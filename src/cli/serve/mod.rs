@@ -9,7 +9,7 @@ use self::running::Running;
 use super::args::Serve;
 use super::context::Context;
 use super::{Failure, Said, logging, print};
-use crate::config::{Settings, table::SETTINGS};
+use crate::config::{Settings, regions, table::SETTINGS};
 use crate::domain::{enrolment, first_user};
 use crate::edge::tls::Tls;
 
@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, arguments: &Serve) -> Result<Option<Said>, 
     let events = watch::events()?;
     let running = Running::start(&context.loaded.settings)?;
     announce(context, &running)?;
-    watch::until_stopped(&events, &running);
+    watch::until_stopped(&events, &running, context);
     running.stop();
     Ok(None)
 }
@@ -62,6 +62,11 @@ fn check(context: &Context) -> Result<Said, Failure> {
             value.insert(setting.key.into(), json!({"value": raw.value, "origin": raw.origin}));
             rows.push(vec![setting.key.into(), raw.value.clone(), raw.origin.clone()]);
         }
+    }
+    if let Some(raw) = context.values.get(regions::KEY) {
+        value.insert(regions::KEY.into(), json!({"value": raw.value, "origin": raw.origin}));
+        let ids: Vec<String> = settings.derp_regions.iter().map(|region| region.id.to_string()).collect();
+        rows.push(vec![regions::KEY.into(), ids.join(", "), raw.origin.clone()]);
     }
     let text = super::table::table(&["setting", "value", "from"], &rows);
     Ok(Said { text: format!("{text}\nThe configuration is good."), value: Value::Object(value) })

@@ -8,15 +8,16 @@ use super::super::Failure;
 use super::super::metrics::MetricsDoor;
 use super::super::place::{ADMIN, REST, Socket};
 use super::check_folder;
-use crate::config::{Settings, limits};
+use crate::config::{ConfigError, Loaded, Settings, limits};
 use crate::domain::{App, Shared, tokens};
 use crate::edge::{self, Edge};
 use crate::model::{Timestamp, version};
-use crate::ops::hub::Hub;
+use crate::ops::hub::{Hub, Topic};
 use crate::ops::jobs::{Jobs, Workers};
 use crate::rest::{self, Rest};
 use crate::store::{self, Keeper, Options, Store, agents};
 use crate::streams::Arrivals;
+use crate::tailnet::derp_map::DerpMap;
 
 /// Agent RPCs that wait for a worker; beyond it, an agent is told to wait. About 200 bytes each
 /// besides the message, which the streams' own limits bound.
@@ -161,6 +162,27 @@ impl Running {
             Ok(true) => log::info!("the new TLS certificate is in use"),
             Ok(false) => {}
             Err(error) => log::error!("the TLS certificate in use is kept: {error}"),
+        }
+    }
+
+    /// Takes relay regions and STUN servers of settings that were read anew; everything else of them needs
+    /// a restart. Settings that cannot be used change nothing.
+    pub(super) fn reload_regions(&self, read: Result<Loaded, ConfigError>) {
+        let app = &self.app;
+        let settings = match read {
+            Ok(loaded) => loaded.settings,
+            Err(error) => {
+                return log::error!("the relay regions in use are kept: {}", error.to_string().replace('\n', " "));
+            }
+        };
+        let settings = Settings {
+            derp_regions: settings.derp_regions,
+            stun_addresses: settings.stun_addresses,
+            ..app.settings.clone()
+        };
+        if app.derp_map.set(DerpMap::of(&app.access_url, &settings)) {
+            log::info!(regions = settings.derp_regions.len() + 1; "the new relay map is in use");
+            app.hub.publish(Topic::DerpMap);
         }
     }
 

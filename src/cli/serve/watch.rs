@@ -1,4 +1,4 @@
-//! What the main thread does while the server runs: signals, the service manager, certificates.
+//! What the main thread does while the server runs: signals, the service manager, certificates, regions.
 
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -11,6 +11,7 @@ use signal_hook::iterator::Signals;
 
 use super::running::Running;
 use crate::cli::Failure;
+use crate::cli::context::Context;
 
 /// Time between two looks at the certificate files.
 const CERTIFICATE_LOOK: Duration = Duration::from_secs(5);
@@ -44,7 +45,7 @@ pub(super) fn events() -> Result<Receiver<i32>, Failure> {
 }
 
 /// Serves until SIGTERM or SIGINT comes.
-pub(super) fn until_stopped(events: &Receiver<i32>, running: &Running) {
+pub(super) fn until_stopped(events: &Receiver<i32>, running: &Running, context: &Context) {
     notify(&[NotifyState::Ready]);
     // A manager that asks for signs of life wants them twice as often as it looks.
     let pulse = sd_notify::watchdog_enabled().map(|period| period / 2);
@@ -58,7 +59,10 @@ pub(super) fn until_stopped(events: &Receiver<i32>, running: &Running) {
         let until = [next_pulse, next_look].into_iter().flatten().fold(next_count, Instant::min);
         let event = events.recv_timeout(until.saturating_duration_since(Instant::now()));
         match event {
-            Ok(SIGHUP) => running.reload_tls(),
+            Ok(SIGHUP) => {
+                running.reload_tls();
+                running.reload_regions(context.again());
+            }
             Ok(_) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::users::User;
-use crate::domain::{app, tokens};
+use crate::domain::{synthetic, tokens};
 use crate::model::Timestamp;
 use crate::store::audit::{Stored, Verdict};
 
@@ -97,8 +97,8 @@ impl<'a> AuditLog<'a> {
             organization_id: organization,
             organization: Organization {
                 id: organization,
-                name: app::ORGANIZATION_NAME,
-                display_name: app::ORGANIZATION_DISPLAY_NAME,
+                name: synthetic::ORGANIZATION,
+                display_name: synthetic::ORGANIZATION_TITLE,
                 icon: "",
             },
             user,

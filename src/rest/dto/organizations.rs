@@ -4,7 +4,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::users::{Role, roles};
-use crate::domain::app;
+use crate::domain::synthetic;
 use crate::model::{Timestamp, UserId};
 use crate::store::users::User;
 
@@ -25,8 +25,8 @@ impl Organization {
     pub(in crate::rest) fn of(id: Uuid, since: Timestamp) -> Organization {
         Organization {
             id,
-            name: app::ORGANIZATION_NAME,
-            display_name: app::ORGANIZATION_DISPLAY_NAME,
+            name: synthetic::ORGANIZATION,
+            display_name: synthetic::ORGANIZATION_TITLE,
             icon: "",
             description: "Everybody on this server.",
             created_at: since,

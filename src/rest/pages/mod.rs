@@ -116,11 +116,8 @@ fn form(call: &Call<'_>) -> Result<Query, Error> {
     if call.header("Sec-Fetch-Site").is_some_and(|site| site != "same-origin") {
         return refuse(foreign);
     }
-    if let Some(origin) = call.header("Origin") {
-        let host = origin.split_once("://").map(|(_, host)| host);
-        if !host.is_some_and(|host| host.eq_ignore_ascii_case(call.header("Host").unwrap_or(""))) {
-            return refuse(foreign);
-        }
+    if auth::is_foreign_origin(call) {
+        return refuse(foreign);
     }
     let fields = std::str::from_utf8(&call.body).ok().filter(|_| {
         call.header("Content-Type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))

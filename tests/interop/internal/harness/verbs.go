@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -149,6 +150,28 @@ func (s *Server) Apply(toml string) Applied {
 	var reply Applied
 	s.verbJSON(&reply, "apply", path, "--json")
 	return reply
+}
+
+// Connection is an entry of the connection log.
+type Connection struct {
+	Workspace string     `json:"workspace"`
+	User      string     `json:"user"`
+	IP        string     `json:"ip"`
+	By        string     `json:"by"`
+	KnownFrom string     `json:"known_from"`
+	EndedAt   *time.Time `json:"ended_at"`
+	End       string     `json:"end"`
+	ExitCode  *int       `json:"exit_code"`
+}
+
+// Connections is the connection log, newest first.
+func (s *Server) Connections() []Connection {
+	s.t.Helper()
+	var log struct {
+		Connections []Connection `json:"connections"`
+	}
+	s.verbJSON(&log, "connections", "--json")
+	return log.Connections
 }
 
 func (s *Server) verbJSON(into any, args ...string) {

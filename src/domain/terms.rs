@@ -1,18 +1,18 @@
 //! `q=` of lists: terms with blanks between them, each `key:value` or a bare value (coder v2.24.0
 //! coderd/searchquery/search.go searchTerms).
 
-use crate::domain::{Error, Fault};
+use super::{Error, Fault};
 
 /// Longest search that is looked at, bytes.
 const QUERY_BYTES: usize = 4_096;
 
 /// Keys, empty for bare terms, and their values; both in lower case.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Terms(pub Vec<(String, String)>);
+pub struct Terms(pub Vec<(String, String)>);
 
 impl Terms {
     /// Takes a search apart. Blanks and colons in double quotes are ordinary letters.
-    pub(super) fn parse(text: &str) -> Result<Terms, Error> {
+    pub fn parse(text: &str) -> Result<Terms, Error> {
         if text.len() > QUERY_BYTES {
             return Err(refusal().field("q", format!("A search has at most {QUERY_BYTES} bytes.")));
         }
@@ -22,13 +22,14 @@ impl Terms {
     }
 
     /// What is said to a key that a list does not have.
-    pub(super) fn unknown(key: &str) -> Error {
+    pub fn unknown(key: &str) -> Error {
         let shown: String = key.chars().take(64).collect();
         refusal().field(shown.clone(), format!("{shown:?} is not something to search by here."))
     }
 }
 
-fn refusal() -> Error {
+/// What is said to a search that cannot be answered; a field says why.
+pub(super) fn refusal() -> Error {
     Error::new(Fault::Invalid, "The search makes no sense.")
 }
 
