@@ -103,6 +103,7 @@ CREATE TABLE agents (
     troubleshooting_url        TEXT NOT NULL DEFAULT '',
     connection_timeout_seconds INTEGER NOT NULL DEFAULT 120 CHECK (connection_timeout_seconds >= 0),
     display_apps               TEXT NOT NULL DEFAULT '[]',
+    -- The cloud instance that it is bound to, as that cloud names it; see also the last columns.
     instance_id                TEXT NOT NULL DEFAULT '',
     -- Reported by the agent.
     version                    TEXT NOT NULL DEFAULT '',
@@ -125,12 +126,16 @@ CREATE TABLE agents (
     logs_purged_at             INTEGER,
     created_at                 INTEGER NOT NULL,
     updated_at                 INTEGER NOT NULL,
-    deleted_at                 INTEGER
+    deleted_at                 INTEGER,
+    -- The same id of two clouds is two machines.
+    instance_cloud             TEXT CHECK (instance_cloud IN ('aws', 'azure', 'google')),
+    -- Of several agents that are bound to one instance, the newest binding counts.
+    instance_bound_at          INTEGER
 ) STRICT;
 CREATE UNIQUE INDEX agents_token ON agents (token_hash);
 CREATE UNIQUE INDEX agents_name ON agents (workspace_id, lower(name)) WHERE deleted_at IS NULL;
 CREATE INDEX agents_parent ON agents (parent_id) WHERE parent_id IS NOT NULL;
-CREATE INDEX agents_instance ON agents (instance_id) WHERE instance_id <> '' AND deleted_at IS NULL;
+CREATE INDEX agents_instance ON agents (instance_cloud, instance_id) WHERE instance_cloud IS NOT NULL AND deleted_at IS NULL;
 
 -- Scripts of an agent, in the order of their declaration.
 CREATE TABLE agent_scripts (
@@ -403,3 +408,24 @@ CREATE TABLE external_auth_refreshes (
 ) STRICT;
 CREATE INDEX external_auth_refreshes_link ON external_auth_refreshes (provider_id, user_id, id);
 CREATE INDEX external_auth_refreshes_open ON external_auth_refreshes (id) WHERE ended_at IS NULL;
+
+-- Certificates and key sets that the operator trusts beside those that the identity plugins bring.
+CREATE TABLE trust_anchors (
+    -- 'aws/…', 'azure/…', 'google/…'; one of the same name as a shipped one stands in its place.
+    name        TEXT PRIMARY KEY,
+    -- 'aws', 'aws:REGION,…', 'azure-root', 'azure-intermediate', 'jwks'.
+    role        TEXT NOT NULL,
+    -- DER of a certificate, or a JWK set.
+    data        BLOB NOT NULL,
+    -- When it ends, if it does.
+    not_after   INTEGER,
+    imported_at INTEGER NOT NULL
+) STRICT;
+
+-- Agents that two machines seem to be at the same time; the newest event of each.
+CREATE TABLE clones (
+    agent_id  BLOB PRIMARY KEY REFERENCES agents (id) ON DELETE CASCADE,
+    first_ip  TEXT NOT NULL,
+    second_ip TEXT NOT NULL,
+    seen_at   INTEGER NOT NULL
+) STRICT;

@@ -75,7 +75,9 @@ fn not_served() -> BTreeMap<String, Vec<String>> {
 #[test]
 fn answers_as_the_real_server_did() {
     let fake = Fake::start();
-    let mut rig = Rig::with_providers(&[], vec![fake.provider("gh", &json!({}))]);
+    let mut providers = crate::harness::plugins::identities();
+    providers.push(fake.provider("gh", &json!({})));
+    let mut rig = Rig::with_providers(&[], providers);
     let mut renamed = seed(&rig);
     renamed.extend(synthetic(&rig));
     let mut wrong = Vec::new();

@@ -12,6 +12,7 @@ mod golden;
 mod harness;
 mod interop;
 mod layers;
+mod machines;
 mod relay;
 mod pages;
 mod plugins;

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
 use crate::config::duration;
 use crate::config::limits::CONNECTIONS_SHOWN_MOST;
 use crate::config::table::{Kind, SETTINGS};
 use crate::domain::declare::{ARCHITECTURES, SYSTEMS};
+use crate::domain::trust::CHECK_AHEAD_DAYS;
 use crate::domain::workspaces::FullName;
 
 /// Reach your development machines with the ordinary Coder agent and CLI: one program, one SQLite file.
@@ -41,6 +42,9 @@ pub(super) enum Verb {
     /// Workspaces and the tokens of their agents
     #[command(subcommand)]
     Workspace(Workspace),
+    /// What cloud machines are proved by
+    #[command(subcommand)]
+    Trust(Trust),
     /// Providers where people sign in for git in their workspaces
     #[command(subcommand)]
     ExternalAuth(ExternalAuth),
@@ -207,6 +211,8 @@ pub(super) enum Workspace {
         /// Working directory of sessions [default: the home directory]
         #[arg(long)]
         dir: Option<String>,
+        #[command(flatten)]
+        instance: InstanceFlags,
     },
     /// List workspaces
     List,
@@ -222,11 +228,71 @@ pub(super) enum Workspace {
         #[arg(value_name = "OWNER/NAME", value_parser = workspace_name)]
         workspace: FullName,
     },
+    /// Let a cloud machine sign in as an agent by its instance identity; the newest binding of a machine counts
+    #[command(group = ArgGroup::new("machine").args(INSTANCE_FLAGS).required(true))]
+    Bind {
+        /// Which, as OWNER/NAME or OWNER/NAME.AGENT
+        #[arg(value_name = "OWNER/NAME[.AGENT]")]
+        workspace: FullName,
+        #[command(flatten)]
+        instance: InstanceFlags,
+    },
+    /// Take the binding of an agent away; its token stays good
+    Unbind {
+        /// Which, as OWNER/NAME or OWNER/NAME.AGENT
+        #[arg(value_name = "OWNER/NAME[.AGENT]")]
+        workspace: FullName,
+    },
     /// Give one agent or all agents of a workspace new tokens; the old ones are refused at once
     RotateToken {
         /// Which, as OWNER/NAME or OWNER/NAME.AGENT
         #[arg(value_name = "OWNER/NAME[.AGENT]")]
         workspace: FullName,
+    },
+}
+
+/// The machine of an agent; at most one.
+#[derive(Args, Debug)]
+#[group(skip)]
+pub(super) struct InstanceFlags {
+    /// Instance id of the EC2 machine, like i-0123456789abcdef0
+    #[arg(long, value_name = "ID", conflicts_with_all = ["azure_vm_id", "google_instance_id"])]
+    pub(super) aws_instance_id: Option<String>,
+    /// vmId of the Azure machine, a UUID
+    #[arg(long, value_name = "ID", conflicts_with = "google_instance_id")]
+    pub(super) azure_vm_id: Option<String>,
+    /// Instance id of the Compute Engine machine, a number
+    #[arg(long, value_name = "ID")]
+    pub(super) google_instance_id: Option<String>,
+}
+
+const INSTANCE_FLAGS: [&str; 3] = ["aws_instance_id", "azure_vm_id", "google_instance_id"];
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Trust {
+    /// List what machines are proved by, shipped and imported, and when it ends
+    List,
+    /// Trust the certificates (PEM, DER), the JWK set or the list (lines of ROLE NAME BASE64) in a file, at once
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Name of what the file holds; one of a shipped anchor replaces that [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+        /// What a certificate is for: aws, aws:REGION,…, azure-root or azure-intermediate
+        #[arg(long)]
+        role: Option<String>,
+    },
+    /// Trust something imported no more; a shipped anchor that it replaced counts again
+    Remove {
+        /// As `list` shows it
+        name: String,
+    },
+    /// Fail if something ends soon
+    Check {
+        /// How soon
+        #[arg(long, value_name = "DAYS", default_value_t = CHECK_AHEAD_DAYS)]
+        within: u32,
     },
 }
 

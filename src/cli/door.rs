@@ -8,8 +8,9 @@ use super::context::Context;
 use super::place::{ADMIN, Socket, system_user};
 use super::{Failure, http};
 use crate::domain::admin::{self, Command};
-use crate::domain::{Error, Fault};
+use crate::domain::{Error, Fault, trust};
 use crate::ops::hub::Hub;
+use crate::plugins::Plugins;
 use crate::store::{OpenError, Options, Store};
 
 /// How long a file that is in use without an answering server is tried again: another verb may be at
@@ -54,7 +55,12 @@ pub(super) fn ask(context: &Context, command: Command, create: bool) -> Result<D
         });
         match opened {
             Ok(store) => {
-                let result = admin::run(&store, &system_user(), command);
+                // None of their processes is started unless the verb needs it.
+                let plugins = Plugins::new(&settings.providers, &store, &settings.program);
+                let result = trust::install(&store, &plugins)
+                    .map_err(Error::from)
+                    .and_then(|()| admin::run(&store, &plugins, &system_user(), command));
+                plugins.stop();
                 store.close();
                 return Ok(Done { value: result?, online: false });
             }

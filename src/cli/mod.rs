@@ -17,6 +17,7 @@ mod secret;
 mod serve;
 mod table;
 mod token;
+mod trust;
 mod user;
 mod workspace;
 
@@ -110,6 +111,7 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::User(verb) => user::run(&context, verb).map(Some),
         Verb::Token(verb) => token::run(&context, verb).map(Some),
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
+        Verb::Trust(verb) => trust::run(&context, verb).map(Some),
         Verb::ExternalAuth(verb) => external_auth::run(&context, verb).map(Some),
         Verb::Connections(arguments) => connections::run(&context, arguments).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),

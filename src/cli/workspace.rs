@@ -4,23 +4,33 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::args::Workspace;
+use super::args::{InstanceFlags, Workspace};
 use super::context::Context;
 use super::door::Done;
 use super::table::{instant, items, table, text};
 use super::{Failure, Said, door};
 use crate::domain::admin::Command;
 use crate::domain::declare::DeclaredAgent;
+use crate::domain::instance::Instance;
 use crate::domain::programs::hex;
 use crate::domain::workspaces::FullName;
 use crate::domain::{enrolment, tokens};
+use crate::store::instances::Cloud;
 
 pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
     match verb {
-        Workspace::Add { name, owner, agent, os, arch, dir } => {
+        Workspace::Add { name, owner, agent, os, arch, dir, instance } => {
             let title = format!("{owner}/{name}");
-            let agent =
-                DeclaredAgent { name: agent, os, arch, directory: dir.unwrap_or_default(), ..DeclaredAgent::default() };
+            let agent = DeclaredAgent {
+                name: agent,
+                os,
+                arch,
+                directory: dir.unwrap_or_default(),
+                aws_instance_id: instance.aws_instance_id.unwrap_or_default(),
+                azure_vm_id: instance.azure_vm_id.unwrap_or_default(),
+                google_instance_id: instance.google_instance_id.unwrap_or_default(),
+                ..DeclaredAgent::default()
+            };
             let workspace = FullName { owner: owner.clone(), workspace: name.clone(), agent: None };
             let done = door::ask(context, Command::WorkspaceAdd { owner, name, agent: Box::new(agent) }, false)?;
             let said = format!("Workspace {title} is declared.\n{}", commands(context, workspace, &done));
@@ -39,6 +49,22 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
             let title = format!("{}/{}", text(&value, "owner"), text(&value, "name"));
             Ok(Said { text: format!("Workspace {title} was removed; its agents are refused from now on."), value })
         }
+        Workspace::Bind { workspace, instance } => {
+            let instance = instance.into_instance().ok_or_else(|| Failure::usage("name the machine"))?;
+            let done = door::ask(context, Command::WorkspaceBind { workspace, instance }, false)?;
+            let url = server_url(context, done.online);
+            Ok(Said { text: bound(&done.value, &url), value: done.value })
+        }
+        Workspace::Unbind { workspace } => {
+            let value = door::ask(context, Command::WorkspaceUnbind { workspace }, false)?.value;
+            let name = agent_name(&value);
+            let text = format!(
+                "{name} is no longer bound to {}. Its token stays good; to cut the machine off, run:\n  moorline workspace rotate-token {name}{}",
+                text(&value, "was"),
+                context.same_file()
+            );
+            Ok(Said { text, value })
+        }
         Workspace::RotateToken { workspace } => {
             let title = workspace.to_string();
             let done = door::ask(context, Command::WorkspaceRotateToken { workspace: workspace.clone() }, false)?;
@@ -47,6 +73,37 @@ pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {
             Ok(Said { text: said, value: done.value })
         }
     }
+}
+
+impl InstanceFlags {
+    fn into_instance(self) -> Option<Instance> {
+        let ids = [
+            (Cloud::Aws, self.aws_instance_id),
+            (Cloud::Azure, self.azure_vm_id),
+            (Cloud::Google, self.google_instance_id),
+        ];
+        ids.into_iter().find_map(|(cloud, id)| Some(Instance { cloud, id: id? }))
+    }
+}
+
+fn agent_name(value: &Value) -> String {
+    format!("{}/{}.{}", text(value, "owner"), text(value, "workspace"), text(value, "agent"))
+}
+
+fn bound(value: &Value, url: &str) -> String {
+    let mut said = String::new();
+    if let Some(instance) = value.get("instance") {
+        let name = agent_name(value);
+        said.push_str(&format!("{name} is bound to {}:{}.\n", text(instance, "cloud"), text(instance, "id")));
+        for other in items(instance, "also_bound").iter().filter_map(Value::as_str) {
+            said.push_str(&format!("{other} is bound to it too, and is passed over from now on.\n"));
+        }
+        said.push_str(&format!(
+            "\nRun this on the machine; it needs no token:\n  CODER_AGENT_URL={url} CODER_AGENT_AUTH={} coder agent\n",
+            text(instance, "agent_auth")
+        ));
+    }
+    said
 }
 
 /// What to run on the machine of each agent whose token was just made: a line that also installs the
@@ -121,6 +178,7 @@ pub(super) fn server_url(context: &Context, online: bool) -> String {
 
 fn list(value: &Value, same: &str) -> String {
     let mut rows = Vec::new();
+    let mut notes = String::new();
     for workspace in items(value, "workspaces") {
         let title = format!("{}/{}", text(workspace, "owner"), text(workspace, "name"));
         let agents = items(workspace, "agents");
@@ -132,6 +190,9 @@ fn list(value: &Value, same: &str) -> String {
                 instant(agent, "last_connected_at"),
                 instant(agent, "disconnected_at"),
             ]);
+            if let Some(note) = clones(agent) {
+                notes.push_str(&format!("\n{title}.{}: {note}\n", text(agent, "name")));
+            }
         }
         if agents.is_empty() {
             rows.push(vec![title, "-".into(), "-".into(), "-".into(), "-".into()]);
@@ -140,7 +201,7 @@ fn list(value: &Value, same: &str) -> String {
     if rows.is_empty() {
         return format!("There are no workspaces.\nNext: moorline workspace add NAME --owner USER{same}");
     }
-    table(&["workspace.agent", "system", "lifecycle", "last connected", "disconnected"], &rows)
+    table(&["workspace.agent", "system", "lifecycle", "last connected", "disconnected"], &rows) + &notes
 }
 
 fn show(value: &Value) -> String {
@@ -165,6 +226,8 @@ fn show(value: &Value) -> String {
             ("first connected", instant(agent, "first_connected_at")),
             ("last connected", instant(agent, "last_connected_at")),
             ("disconnected", instant(agent, "disconnected_at")),
+            ("machine", machine(agent)),
+            ("WARNING", clones(agent).unwrap_or_default()),
         ] {
             if !value.is_empty() {
                 said.push_str(&format!("  {name:<16} {value}\n"));
@@ -186,4 +249,28 @@ fn show(value: &Value) -> String {
         }
     }
     said
+}
+
+/// The cloud instance of an agent.
+fn machine(agent: &Value) -> String {
+    let Some(instance) = agent.get("instance").filter(|instance| !instance.is_null()) else { return String::new() };
+    let mut said = format!("{}:{}", text(instance, "cloud"), text(instance, "id"));
+    let others: Vec<&str> = items(instance, "also_bound").iter().filter_map(Value::as_str).collect();
+    if !others.is_empty() {
+        let counts = instance.get("counts").and_then(Value::as_bool).unwrap_or(true);
+        let which = if counts { "this agent was bound last and counts" } else { "another was bound later and counts" };
+        said.push_str(&format!(" (also bound: {}; {which})", others.join(", ")));
+    }
+    said
+}
+
+/// What is said of an agent that two machines seem to be.
+fn clones(agent: &Value) -> Option<String> {
+    let clones = agent.get("clones").filter(|clones| !clones.is_null())?;
+    let addresses: Vec<&str> = items(clones, "addresses").iter().filter_map(Value::as_str).collect();
+    Some(format!(
+        "two machines seem to be this agent, at {} (seen {}); stop one of them, then bind the agent anew or rotate its token",
+        addresses.join(" and "),
+        instant(clones, "seen_at")
+    ))
 }

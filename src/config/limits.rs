@@ -31,6 +31,9 @@ pub const WAITING_REQUESTS: usize = 1_024;
 pub const STREAM_BACKLOG: usize = 8 * 1024 * 1024;
 /// Sign-in attempts per address and minute.
 pub const SIGN_INS_PER_MINUTE: u32 = 60;
+/// Attempts of machines per address and minute to sign in by their cloud's word; loopback is exempt. An agent
+/// makes one per connection, and one in ten seconds while it is refused.
+pub const IDENTITIES_PER_MINUTE: u32 = 300;
 /// Requests per address, path and minute, as the real server limits them.
 pub const REQUESTS_PER_MINUTE: u32 = 512;
 /// A peer that has not answered a ping for this long counts as gone.

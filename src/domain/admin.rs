@@ -3,15 +3,20 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::declare::{self, Declaration, DeclaredAgent};
+use super::instance::{self, Instance};
 use super::sessions;
+use super::trust;
 use super::users::{self, NewUser};
 use super::workspaces::{self, FullName, Issued};
-use super::{Error, connection_log};
+use super::{Error, Fault, connection_log};
 use crate::model::{Timestamp, WorkspaceId};
+use crate::plugins::Plugins;
 use crate::store::audit::{Actor, By};
 use crate::store::users::Status;
 use crate::store::{self, Store};
@@ -102,6 +107,39 @@ pub enum Command {
         /// Which.
         workspace: FullName,
     },
+    /// Binds an agent to a cloud instance.
+    WorkspaceBind {
+        /// Which; without the agent's name, the only one.
+        workspace: FullName,
+        /// The machine.
+        instance: Instance,
+    },
+    /// Takes the binding of an agent away.
+    WorkspaceUnbind {
+        /// Which; without the agent's name, the only one.
+        workspace: FullName,
+    },
+    /// Shows what machines are proved by.
+    TrustList {},
+    /// Trusts the certificates or keys of a file.
+    TrustImport {
+        /// What is in the file, as base64.
+        content: String,
+        /// For what does not say its name.
+        name: String,
+        /// For what does not say its role.
+        role: Option<String>,
+    },
+    /// Trusts something imported no more.
+    TrustRemove {
+        /// Which.
+        name: String,
+    },
+    /// Shows what ends soon.
+    TrustCheck {
+        /// How soon.
+        within_days: u32,
+    },
     /// Shows who is signed in at which external provider.
     ExternalAuthList {},
     /// Shows who reached which machine.
@@ -118,7 +156,7 @@ pub enum Command {
 }
 
 /// Runs a verb; `operator` is the system user who asked for it. The value is what `--json` prints.
-pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Error> {
+pub fn run(store: &Store, plugins: &Plugins, operator: &str, command: Command) -> Result<Value, Error> {
     let actor = &Actor::Operator(operator.to_owned());
     let by = &By::from(actor);
     match command {
@@ -176,6 +214,17 @@ pub fn run(store: &Store, operator: &str, command: Command) -> Result<Value, Err
             let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
             Ok(issued_view(id, &issued))
         }
+        Command::WorkspaceBind { workspace, instance } => instance::bind(store, actor, &workspace, instance),
+        Command::WorkspaceUnbind { workspace } => instance::unbind(store, actor, &workspace),
+        Command::TrustList {} => trust::list(store, plugins),
+        Command::TrustImport { content, name, role } => {
+            let content = STANDARD
+                .decode(content)
+                .map_err(|_| Error::new(Fault::Invalid, "The content of the file is not base64."))?;
+            trust::import(store, plugins, actor, &content, &name, role.as_deref())
+        }
+        Command::TrustRemove { name } => trust::remove(store, plugins, actor, &name),
+        Command::TrustCheck { within_days } => trust::check(store, plugins, within_days),
         Command::ExternalAuthList {} => store.read(external_auth_links),
         Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),

@@ -195,6 +195,7 @@ mod tests {
             connection_timeout_seconds: 120,
             display_apps: Vec::new(),
             instance_id: String::new(),
+            instance_cloud: None,
             version: String::new(),
             api_version: String::new(),
             expanded_directory: String::new(),

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::absent::Absent;
+use super::clones::Clones;
 use super::external_auth::Links;
+use super::identity::Identities;
 use super::presence::Presence;
 use super::programs::Programs;
 use super::synthetic::Ids;
+use super::trust;
 use crate::config::{Settings, limits};
 use crate::model::Timestamp;
 use crate::ops::hub::Hub;
@@ -51,6 +54,10 @@ pub struct App {
     pub derp_map: Live,
     /// Providers of machine identity and external sign-in.
     pub plugins: Plugins,
+    /// Machines that signed in by their cloud's word.
+    pub identities: Identities,
+    /// Agents that two machines may be.
+    pub clones: Clones,
     /// What is known of people's sign-ins at external providers.
     pub links: Links,
     /// Live streams of people, by person and by what they are about.
@@ -72,6 +79,10 @@ impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
     pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
         let (keys, metrics) = (Keys::default(), Metrics::new());
+        let plugins = Plugins::new(&settings.providers, &store, &settings.program);
+        if let Err(error) = trust::install(&store, &plugins) {
+            log::error!("the imported trust anchors cannot be read: {error}");
+        }
         App {
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
@@ -81,7 +92,9 @@ impl App {
             relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
-            plugins: Plugins::new(&settings.providers, &store, &settings.program),
+            plugins,
+            identities: Identities::default(),
+            clones: Clones::default(),
             links: Links::new(&settings.providers),
             watchers: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),

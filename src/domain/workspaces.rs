@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::declare::{self, DeclaredAgent};
 use super::users::{find, note};
-use super::{Error, Fault, names, tokens};
+use super::{Error, Fault, clones, instance, names, tokens};
 use crate::model::{AgentId, Timestamp, WorkspaceId};
 use crate::ops::hub::Topic;
 use crate::store::agents::Agent;
@@ -140,6 +140,8 @@ pub fn rotate_tokens(store: &Store, actor: &Actor, full_name: &FullName) -> Resu
         let mut issued = Vec::with_capacity(chosen.len());
         for agent in chosen {
             let token = renew(write, &handle, agent, now)?;
+            // Whoever it was has to prove itself anew.
+            store::clones::remove(write, agent.id)?;
             for child in agents.iter().filter(|child| child.parent_id == Some(agent.id)) {
                 renew(write, &handle, child, now)?;
             }
@@ -211,14 +213,14 @@ pub(super) fn view(conn: &Connection, workspace: &Workspace) -> Result<Value, Er
     let agents: Vec<Value> = store::agents::of_workspace(conn, workspace.id)?
         .iter()
         .map(|agent| {
-            json!({
+            Ok(json!({
                 "id": agent.id, "name": agent.name, "operating_system": agent.operating_system,
                 "architecture": agent.architecture, "lifecycle_state": agent.lifecycle_state,
                 "first_connected_at": agent.first_connected_at, "last_connected_at": agent.last_connected_at,
-                "disconnected_at": agent.disconnected_at,
-            })
+                "disconnected_at": agent.disconnected_at, "clones": clones::view(conn, agent.id)?,
+            }))
         })
-        .collect();
+        .collect::<Result<_, Error>>()?;
     Ok(json!({
         "id": workspace.id, "owner": workspace.owner_name, "name": workspace.name,
         "created_at": workspace.created_at, "updated_at": workspace.updated_at,
@@ -269,7 +271,7 @@ fn full_agent_view(conn: &Connection, agent: &Agent) -> Result<Value, Error> {
         "directory": agent.directory, "environment": agent.environment, "motd_file": agent.motd_file,
         "troubleshooting_url": agent.troubleshooting_url,
         "connection_timeout_seconds": agent.connection_timeout_seconds, "display_apps": agent.display_apps,
-        "instance_id": agent.instance_id, "version": agent.version, "lifecycle_state": agent.lifecycle_state,
+        "instance": instance::view(conn, agent)?, "clones": clones::view(conn, agent.id)?, "version": agent.version, "lifecycle_state": agent.lifecycle_state,
         "started_at": agent.started_at, "ready_at": agent.ready_at,
         "first_connected_at": agent.first_connected_at, "last_connected_at": agent.last_connected_at,
         "disconnected_at": agent.disconnected_at, "logs_length": agent.logs_length,

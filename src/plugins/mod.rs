@@ -26,7 +26,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use moorline_plugin::schema::{Anchor, Description, Kind, Refused};
+use moorline_plugin::schema::{Anchor, Anchors, Description, Kind, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -205,6 +205,17 @@ impl Plugins {
             let own = anchors.iter().filter(|anchor| anchor.name.starts_with(&prefix)).cloned().collect();
             slot.supervisor.set_anchors(own);
         }
+    }
+
+    /// What an identity provider would trust with these imported anchors, asked of a process of its own: the one in use
+    /// goes on undisturbed.
+    pub fn try_anchors(&self, provider: &ProviderConfig, anchors: &[Anchor]) -> Result<Vec<Anchor>, String> {
+        let slot = self.slot(provider).ok_or("it is not configured")?;
+        let trial = slot.supervisor.with_anchors(anchors.to_vec());
+        let reply = trial.call("anchors", b"{}").map_err(|error| error.to_string());
+        trial.stop();
+        let reply: Anchors = serde_json::from_slice(&reply?).map_err(|error| error.to_string())?;
+        Ok(reply.anchors)
     }
 
     /// How each provider is.

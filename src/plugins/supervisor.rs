@@ -238,6 +238,13 @@ impl Supervisor {
         state.down = Some(Down { why, since, in_a_row, next: now + pause, stamp });
     }
 
+    /// The same provider with other trust anchors, not started.
+    pub(super) fn with_anchors(&self, anchors: Vec<Anchor>) -> Supervisor {
+        let other = Supervisor::new(Arc::clone(&self.config), self.store.clone(), self.program.clone());
+        lock(&other.state).anchors = anchors;
+        other
+    }
+
     /// Other trust anchors: the next call gets an instance that has them.
     pub(super) fn set_anchors(&self, anchors: Vec<Anchor>) {
         let mut state = lock(&self.state);

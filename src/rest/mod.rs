@@ -80,6 +80,7 @@ struct Service {
     table: Table,
     requests: Limiter,
     sign_ins: Limiter,
+    identities: Limiter,
     /// Answers that are being found.
     parked: Places<()>,
     /// Files being sent, by address.
@@ -93,6 +94,7 @@ impl Service {
         Service {
             requests: Limiter::new(app.settings.requests_per_minute, WhenFull::Pass),
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
+            identities: Limiter::new(limits::IDENTITIES_PER_MINUTE, WhenFull::Share),
             parked: Places::default(),
             downloads: Places::default(),
             all_downloads: Places::default(),
@@ -179,6 +181,9 @@ fn count(call: &Call<'_>, found: &Found) -> Option<Rate> {
     let service = call.service;
     if matches!(found, Found::Route(..)) && sign_in::tries_a_password(call) {
         return Some(service.sign_ins.count((&limiter::network(&call.peer), ""), Timestamp::now()));
+    }
+    if matches!(found, Found::Route(..)) && identity::tries_an_identity(call) && !limiter::is_loopback(&call.peer) {
+        return Some(service.identities.count((&limiter::network(&call.peer), ""), Timestamp::now()));
     }
     let exempt = service.app.settings.requests_per_minute == 0
         // Pages and programs are cheap to look at; what a form does is not.

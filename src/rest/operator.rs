@@ -10,7 +10,8 @@ pub(super) fn verb(call: &Call<'_>, operator: &str) -> Result<Reply, Error> {
     let command: Command = serde_json::from_slice(&call.body).map_err(|error| {
         Error::new(Fault::Invalid, "The body is not a verb of this version.").detail(error.to_string())
     })?;
-    Reply::json(200, &admin::run(&call.service.app.store, operator, command)?)
+    let app = &call.service.app;
+    Reply::json(200, &admin::run(&app.store, &app.plugins, operator, command)?)
 }
 
 /// `GET /metrics`: OpenMetrics text.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, named_params};
 
 use super::columns::{IdList, json_at, words};
+use super::instances::Cloud;
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 
 words!(
@@ -62,8 +63,10 @@ pub struct Agent {
     pub connection_timeout_seconds: i64,
     /// Words of the closed set of display apps.
     pub display_apps: Vec<String>,
-    /// Cloud instance that it is bound to.
+    /// Cloud instance that it is bound to, as that cloud names it; empty: none.
     pub instance_id: String,
+    /// Which cloud that is.
+    pub instance_cloud: Option<Cloud>,
     /// Build version as reported; empty before the first start-up report.
     pub version: String,
     /// `version` of its RPC connection, stored with the start-up report.
@@ -120,6 +123,7 @@ impl Agent {
             connection_timeout_seconds: 0,
             display_apps: Vec::new(),
             instance_id: String::new(),
+            instance_cloud: None,
             version: String::new(),
             api_version: String::new(),
             expanded_directory: String::new(),
@@ -168,6 +172,7 @@ impl Agent {
             logs_overflowed: row.get(26)?,
             created_at: row.get(27)?,
             updated_at: row.get(28)?,
+            instance_cloud: row.get(29)?,
         })
     }
 }
@@ -181,7 +186,7 @@ macro_rules! columns {
     a.connection_timeout_seconds, a.display_apps, a.instance_id, a.version, a.api_version, \
     a.expanded_directory, a.subsystems, a.lifecycle_state, a.started_at, a.ready_at, \
     a.first_connected_at, a.last_connected_at, a.disconnected_at, a.logs_length, a.logs_overflowed, \
-    a.created_at, a.updated_at"
+    a.created_at, a.updated_at, a.instance_cloud"
     };
 }
 
@@ -242,10 +247,10 @@ pub fn insert(conn: &Connection, agent: &Agent) -> rusqlite::Result<()> {
     conn.prepare_cached(
         "INSERT INTO agents (id, workspace_id, parent_id, name, token_hash, token_sealed, operating_system, architecture,
              directory, environment, motd_file, troubleshooting_url, connection_timeout_seconds, display_apps, instance_id,
-             created_at, updated_at)
+             instance_cloud, instance_bound_at, created_at, updated_at)
          VALUES (:id, :workspace_id, :parent_id, :name, :token_hash, :token_sealed, :operating_system, :architecture,
              :directory, :environment, :motd_file, :troubleshooting_url, :timeout, :display_apps, :instance_id,
-             :created_at, :updated_at)",
+             :cloud, iif(:cloud IS NULL, NULL, :created_at), :created_at, :updated_at)",
     )?
     .execute(named_params! {
         ":id": agent.id, ":workspace_id": agent.workspace_id, ":parent_id": agent.parent_id, ":name": agent.name,
@@ -254,6 +259,7 @@ pub fn insert(conn: &Connection, agent: &Agent) -> rusqlite::Result<()> {
         ":environment": to_json(&agent.environment)?, ":motd_file": agent.motd_file,
         ":troubleshooting_url": agent.troubleshooting_url, ":timeout": agent.connection_timeout_seconds,
         ":display_apps": to_json(&agent.display_apps)?, ":instance_id": agent.instance_id,
+        ":cloud": agent.instance_cloud,
         ":created_at": agent.created_at, ":updated_at": agent.updated_at,
     })?;
     Ok(())
@@ -264,8 +270,10 @@ pub fn update_declaration(conn: &Connection, agent: &Agent) -> rusqlite::Result<
     conn.prepare_cached(
         "UPDATE agents SET operating_system = :operating_system, architecture = :architecture, directory = :directory,
              environment = :environment, motd_file = :motd_file, troubleshooting_url = :troubleshooting_url,
-             connection_timeout_seconds = :timeout, display_apps = :display_apps, instance_id = :instance_id,
-             updated_at = :updated_at
+             connection_timeout_seconds = :timeout, display_apps = :display_apps,
+             instance_bound_at = CASE WHEN :cloud IS NULL THEN NULL
+                 WHEN instance_cloud IS :cloud AND instance_id = :instance_id THEN instance_bound_at ELSE :updated_at END,
+             instance_id = :instance_id, instance_cloud = :cloud, updated_at = :updated_at
          WHERE id = :id",
     )?
     .execute(named_params! {
@@ -273,6 +281,7 @@ pub fn update_declaration(conn: &Connection, agent: &Agent) -> rusqlite::Result<
         ":directory": agent.directory, ":environment": to_json(&agent.environment)?, ":motd_file": agent.motd_file,
         ":troubleshooting_url": agent.troubleshooting_url, ":timeout": agent.connection_timeout_seconds,
         ":display_apps": to_json(&agent.display_apps)?, ":instance_id": agent.instance_id,
+        ":cloud": agent.instance_cloud,
         ":updated_at": agent.updated_at,
     })?;
     Ok(())
@@ -375,7 +384,7 @@ pub fn with_place(conn: &Connection, id: AgentId) -> rusqlite::Result<Option<(Ag
          WHERE a.id = ? AND a.deleted_at IS NULL AND w.deleted_at IS NULL"
     ))?
     .query_row([id], |row| {
-        let place = Place { owner_id: row.get(29)?, owner_name: row.get(30)?, workspace_name: row.get(31)? };
+        let place = Place { owner_id: row.get(30)?, owner_name: row.get(31)?, workspace_name: row.get(32)? };
         Ok((Agent::from_row(row)?, place))
     })
     .optional()

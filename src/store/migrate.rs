@@ -37,6 +37,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "0003-tunnels", sql: include_str!("../../sql/migrations/0003-tunnels.sql") },
     Step { name: "0004-plugins", sql: include_str!("../../sql/migrations/0004-plugins.sql") },
     Step { name: "0005-external-auth", sql: include_str!("../../sql/migrations/0005-external-auth.sql") },
+    Step { name: "0006-trust", sql: include_str!("../../sql/migrations/0006-trust.sql") },
 ];
 
 /// Copies of one version that are kept at most; more mean that something fails over and over.

@@ -17,12 +17,15 @@
 
 pub mod agents;
 pub mod apps;
+pub mod anchors;
 pub mod audit;
+pub mod clones;
 pub mod connection_log;
 pub mod connections;
 pub mod egress;
 pub mod external_auth;
 pub mod favorites;
+pub mod instances;
 pub mod keys;
 pub mod lock;
 pub mod logs;

@@ -34,7 +34,7 @@ name = "dev"
   troubleshooting_url = "https://example.com/help"
   connection_timeout_seconds = 60
   display_apps = ["web_terminal", "vscode"]
-  instance_id = "i-0123"
+  aws_instance_id = "i-0123456789abcdef0"
 
     [[workspace.agent.script]]
     display_name = "Start"

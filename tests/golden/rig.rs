@@ -231,7 +231,7 @@ impl Rig {
         };
         let token = Uuid::parse_str(token).unwrap();
         let id = AgentId(Uuid::from_u128(agent));
-        let sealed = self.app.store.sealer().seal("agents", "token", id.as_bytes(), token.as_bytes()).unwrap();
+        let sealed = self.app.store.sealer().seal("agents", "token_sealed", id.as_bytes(), token.as_bytes()).unwrap();
         let agent = Agent {
             id,
             workspace_id: workspace.id,
@@ -250,6 +250,7 @@ impl Rig {
                 .map(str::to_owned)
                 .to_vec(),
             instance_id: String::new(),
+            instance_cloud: None,
             version: String::new(),
             api_version: String::new(),
             expanded_directory: String::new(),

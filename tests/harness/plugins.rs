@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+
+use moorline::config::providers::ProviderConfig;
+use moorline_plugin::schema::Kind;
+use serde_json::{Value, json};
 
 /// The library of a package, like `moorline-oauth`.
 pub fn library(package: &str) -> PathBuf {
@@ -23,4 +27,26 @@ pub fn library(package: &str) -> PathBuf {
         target.join("debug")
     });
     folder.join(format!("lib{}.so", package.replace('-', "_")))
+}
+
+/// A provider of machine identity with the plugin of its cloud.
+#[allow(dead_code, reason = "shared with the benchmarks")]
+pub fn identity(cloud: &str, settings: Value) -> Arc<ProviderConfig> {
+    Arc::new(ProviderConfig {
+        id: cloud.into(),
+        kind: Kind::Identity,
+        kind_word: cloud.into(),
+        library: library(&format!("moorline-{cloud}-identity")),
+        sha256: None,
+        settings,
+        egress: Vec::new(),
+        ca: None,
+        proxy: Some(String::new()),
+    })
+}
+
+/// The three clouds; none of them reaches out.
+#[allow(dead_code, reason = "shared with the benchmarks")]
+pub fn identities() -> Vec<Arc<ProviderConfig>> {
+    vec![identity("aws", Value::Null), identity("azure", Value::Null), identity("google", json!({"offline": true}))]
 }

@@ -212,6 +212,8 @@ const ROWS: &[(&str, Columns)] = &[
         "external_auth_refreshes",
         &[("id", "1"), ("provider_id", "'gh'"), ("user_id", "zeroblob(16)"), ("version", "1"), ("began_at", "1")],
     ),
+    ("trust_anchors", &[("name", "'aws/a'"), ("role", "'aws'"), ("data", "x'01'"), ("imported_at", "1")]),
+    ("clones", &[("agent_id", "zeroblob(16)"), ("first_ip", "'a'"), ("second_ip", "'b'"), ("seen_at", "1")]),
     ("audit_log", &[("id", "1"), ("at", "1"), ("actor_kind", "'operator'"), ("action", "'x'"), ("result", "'ok'")]),
 ];
 
@@ -288,6 +290,8 @@ const CHECKS: &[(&str, &str, &[&str])] = &[
     ("external_auth_refreshes", "user_id", &["x'11111111111111111111111111111111'"]),
     ("external_auth_refreshes", "outcome", &["'lost'", "'dead'"]),
     ("external_auth_refreshes", "ended_at", &["1"]),
+    ("agents", "instance_cloud", &["'oracle'", "''"]),
+    ("clones", "agent_id", &["x'11111111111111111111111111111111'"]),
     ("audit_log", "actor_kind", &["'ghost'"]),
     ("audit_log", "result", &["'maybe'"]),
 ];
@@ -336,6 +340,8 @@ const SECONDS: &[(&str, Columns, bool)] = &[
     ("external_auth_links", &[("provider_id", "'other'")], true),
     ("external_auth_refreshes", &[], false),
     ("external_auth_refreshes", &[("id", "2")], true),
+    ("trust_anchors", &[("role", "'jwks'")], false),
+    ("clones", &[("first_ip", "'c'")], false),
     ("audit_log", &[], false),
 ];
 

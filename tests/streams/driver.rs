@@ -247,6 +247,7 @@ pub(crate) fn an_agent(id: AgentId, workspace_id: WorkspaceId, name: &str) -> Ag
         connection_timeout_seconds: 120,
         display_apps: Vec::new(),
         instance_id: String::new(),
+        instance_cloud: None,
         version: String::new(),
         api_version: String::new(),
         expanded_directory: String::new(),

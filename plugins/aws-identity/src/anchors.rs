@@ -29,7 +29,8 @@ impl Groups {
     /// regions: `aws`, or `aws:REGION,REGION`.
     pub(crate) fn new(anchors: Vec<Anchor>) -> Answer<Groups> {
         let mut groups = shipped()?;
-        for anchor in anchors {
+        for mut anchor in anchors {
+            anchor.not_after = certificate::not_after(&anchor.data);
             let name = anchor.name.strip_prefix(PREFIX).unwrap_or(&anchor.name).to_owned();
             if certificate::rsa_key(&anchor.data).is_none() {
                 return Err(Refusal::invalid(format!(

@@ -7,6 +7,7 @@ use super::{
     SYSTEMS,
 };
 use crate::config::limits;
+use crate::domain::instance::{self, Instance};
 use crate::domain::{cron, names, users};
 
 /// Bytes of a metadata key. All keys of an agent together must stay below 6 KiB, or it gets errors
@@ -43,7 +44,7 @@ pub(super) fn check(declaration: &Declaration) -> Vec<Problem> {
     }
 
     let mut workspaces_seen = HashMap::new();
-    let mut instances_seen: HashMap<&str, u32> = HashMap::new();
+    let mut instances_seen: HashMap<String, u32> = HashMap::new();
     for (index, workspace) in declaration.workspaces.iter().enumerate() {
         let path = format!("workspaces[{index}]");
         if let Err(why) = names::check_user(&workspace.owner) {
@@ -70,11 +71,11 @@ pub(super) fn check(declaration: &Declaration) -> Vec<Problem> {
                     format!("agent `{}` stands at line {first} already", agent.name),
                 );
             }
-            if !agent.instance_id.is_empty()
-                && let Some(first) = instances_seen.insert(&agent.instance_id, agent.line)
+            if let Some(one) = agent.instance()
+                && let Some(first) = instances_seen.insert(one.to_string(), agent.line)
             {
-                let why = format!("instance `{}` belongs to the agent at line {first} already", agent.instance_id);
-                add(agent.line, format!("{path}.instance_id"), why);
+                let why = format!("instance `{}` belongs to the agent at line {first} already", one.id);
+                add(agent.line, format!("{path}.{}", instance::key(one.cloud)), why);
             }
         }
     }
@@ -113,7 +114,14 @@ pub fn check_agent(agent: &DeclaredAgent) -> Vec<(String, String)> {
             add(&format!("env.{name}"), "a variable's name must not be empty nor contain `=`".into());
         }
     }
-    let texts = [&agent.directory, &agent.motd_file, &agent.instance_id];
+    for (index, (cloud, id)) in agent.instances().enumerate() {
+        match Instance::parse(cloud, id) {
+            Err(why) => add(instance::key(cloud), why),
+            Ok(_) if index > 0 => add(instance::key(cloud), "an agent is bound to one machine, not to several".into()),
+            Ok(_) => {}
+        }
+    }
+    let texts = [&agent.directory, &agent.motd_file];
     if texts.into_iter().chain(agent.env.values()).any(|text| text.contains('\0')) {
         add("name", "the agent has a text with a NUL character, which no machine can take".into());
     }

@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::instance::Instance;
 use super::{Error, Fault};
+use crate::store::instances::Cloud;
 
 pub use apply::apply;
 pub use check::check_agent;
@@ -104,14 +106,35 @@ pub struct DeclaredAgent {
     pub connection_timeout_seconds: i64,
     /// Some of [`DISPLAY_APPS`].
     pub display_apps: Vec<String>,
-    /// Cloud instance that it is bound to.
-    pub instance_id: String,
+    /// The EC2 instance that it is bound to; at most one of the three is given.
+    pub aws_instance_id: String,
+    /// The Azure VM that it is bound to.
+    pub azure_vm_id: String,
+    /// The Compute Engine instance that it is bound to.
+    pub google_instance_id: String,
     /// Run by the agent.
     pub scripts: Vec<DeclaredScript>,
     /// Collected by the agent.
     pub metadata: Vec<DeclaredMetadata>,
     /// Served by the machine.
     pub apps: Vec<DeclaredApp>,
+}
+
+impl DeclaredAgent {
+    /// The cloud instances that it is bound to, as they were written.
+    pub(super) fn instances(&self) -> impl Iterator<Item = (Cloud, &String)> {
+        let ids = [
+            (Cloud::Aws, &self.aws_instance_id),
+            (Cloud::Azure, &self.azure_vm_id),
+            (Cloud::Google, &self.google_instance_id),
+        ];
+        ids.into_iter().filter(|(_, id)| !id.is_empty())
+    }
+
+    /// The one that it is bound to, of a declaration that was checked.
+    pub(super) fn instance(&self) -> Option<Instance> {
+        self.instances().next().and_then(|(cloud, id)| Instance::parse(cloud, id).ok())
+    }
 }
 
 impl Default for DeclaredAgent {
@@ -127,7 +150,9 @@ impl Default for DeclaredAgent {
             troubleshooting_url: String::new(),
             connection_timeout_seconds: DEFAULT_CONNECTION_TIMEOUT,
             display_apps: DEFAULT_DISPLAY_APPS.iter().map(|&app| app.into()).collect(),
-            instance_id: String::new(),
+            aws_instance_id: String::new(),
+            azure_vm_id: String::new(),
+            google_instance_id: String::new(),
             scripts: Vec::new(),
             metadata: Vec::new(),
             apps: Vec::new(),

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::{DISPLAY_APPS, DeclaredAgent, DeclaredApp};
 use crate::domain::Error;
+use crate::domain::instance::{self, Instance};
 use crate::model::{AgentId, AppId, LogSourceId, ScriptId, Timestamp};
 use crate::store::Write;
 use crate::store::agents::Agent;
@@ -30,7 +31,15 @@ pub(in crate::domain) fn fill(agent: &mut Agent, declared: &DeclaredAgent) -> Ve
         .map(|&app| app.to_owned())
         .collect();
     set(&mut agent.display_apps, &ordered, "display_apps", &mut changed);
-    set(&mut agent.instance_id, &declared.instance_id, "instance_id", &mut changed);
+    let instance = declared.instance();
+    let old = Instance::of(agent);
+    if instance != old
+        && let Some(named) = instance.as_ref().or(old.as_ref())
+    {
+        changed.push(instance::key(named.cloud));
+        agent.instance_cloud = instance.as_ref().map(|instance| instance.cloud);
+        agent.instance_id = instance.map(|instance| instance.id).unwrap_or_default();
+    }
     changed
 }
 

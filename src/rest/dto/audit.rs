@@ -132,6 +132,7 @@ pub(in crate::rest) fn meaning(verb: &str) -> (&'static str, &'static str) {
             match what {
                 "create" | "add" => "create",
                 "remove" | "delete" | "revoke" => "delete",
+                "sign_in" => "login",
                 "connect" => "connect",
                 "disconnect" => "disconnect",
                 "open" => "open",

@@ -36,12 +36,14 @@ pub(super) struct Monitor {
     monitored: bool,
     /// The connection was the agent's only one when it began.
     first: bool,
+    /// Of `domain::clones`.
+    ticket: u64,
     begin: Arc<AtomicU8>,
 }
 
 impl Monitor {
     pub(super) fn new(session: Arc<Session>, token_hash: Vec<u8>, monitored: bool) -> Monitor {
-        Monitor { session, token_hash, monitored, first: false, begin: Arc::new(AtomicU8::new(PENDING)) }
+        Monitor { session, token_hash, monitored, first: false, ticket: 0, begin: Arc::new(AtomicU8::new(PENDING)) }
     }
 
     /// What is stored of the token with which the connection was admitted.
@@ -54,6 +56,7 @@ impl Monitor {
     pub(super) fn begin(&mut self, address: &Address) {
         if self.monitored {
             self.first = self.session.app.presence.joined(self.session.agent, Timestamp::now());
+            self.ticket = self.session.app.clones.connected(self.session.agent, &self.session.peer);
         }
         self.write_begin(address);
     }
@@ -62,6 +65,7 @@ impl Monitor {
     pub(super) fn seen(&self) {
         if self.monitored {
             self.session.app.presence.seen(self.session.agent, Timestamp::now());
+            self.session.app.clones.alive(&self.session.app, self.session.agent, self.ticket);
         }
     }
 
@@ -111,6 +115,7 @@ impl Monitor {
         }
         let session = Arc::clone(&self.session);
         let last_seen = session.app.presence.left(session.agent);
+        session.app.clones.gone(session.agent, self.ticket);
         if self.begin.load(Ordering::Acquire) == REFUSED {
             return;
         }
