@@ -18,8 +18,8 @@
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!
 //! Leaves, usable from anywhere: `wire` (codecs without I/O: HTTP framing, WebSocket, yamux, DRPC,
-//! protobuf), `config` (settings and limits), `model` (ids, instants), `ops` (queues, mailboxes, topics,
-//! counters).
+//! protobuf, DERP), `config` (settings and limits), `model` (ids, instants, networks), `ops` (queues,
+//! mailboxes, topics, places, counters).
 //!
 //! # How a plain request is answered
 //!

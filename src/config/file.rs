@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use toml::de::{DeTable, DeValue};
 
-use super::regions;
 use super::source::Raw;
 use super::table::{Kind, SETTINGS, Setting};
+use super::{providers, regions};
 
 /// The values of a file; what is wrong goes to `problems`.
 pub(super) fn read(name: &str, text: &str, problems: &mut Vec<String>) -> BTreeMap<&'static str, Raw> {
@@ -28,9 +28,16 @@ pub(super) fn read(name: &str, text: &str, problems: &mut Vec<String>) -> BTreeM
             values.insert(regions::KEY, Raw { value, origin: place });
             continue;
         }
+        if let Some(known) = providers::KEYS.into_iter().find(|known| **known == *key) {
+            values.insert(known, Raw { value: providers::to_value(known, text), origin: place });
+            continue;
+        }
         let Some(setting) = Setting::of(&key) else {
-            let hint = super::nearest(&key, SETTINGS.iter().map(|setting| setting.key).chain([regions::KEY]))
-                .map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+            let hint = super::nearest(
+                &key,
+                SETTINGS.iter().map(|setting| setting.key).chain([regions::KEY]).chain(providers::KEYS),
+            )
+            .map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
             problems.push(format!("{place}: `{key}` is not a setting.{hint}"));
             continue;
         };

@@ -68,6 +68,9 @@ pub const AGENT_CALLS: usize = 16;
 /// the stream that goes beyond it is reset. Largest honest need: one log batch (1 MiB) and one context
 /// snapshot (4 MiB).
 pub const AGENT_HELD_BYTES: usize = 8 * 1024 * 1024;
+/// The same for a person's client, and its largest WebSocket message, bytes. Largest honest need: a node (32 KiB)
+/// with what one window brings (256 KiB). The 1,024 connections of one address can hold 2 GiB so, not 12.
+pub const CLIENT_HELD_BYTES: usize = 1024 * 1024;
 /// Unsent bytes at which an agent connection is no longer read from, and a follower of logs is given
 /// nothing more, until the peer has taken what there is.
 pub const STREAM_HIGH_WATER: usize = 256 * 1024;

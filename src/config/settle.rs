@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::providers::{self, ProviderConfig};
 use super::source::{ConfigError, Raw};
 use super::table::{Kind, Setting};
 use super::{IpRange, Settings, duration, limits, regions};
@@ -87,12 +89,37 @@ impl Reader<'_> {
             requests_per_minute: u32::try_from(self.number("requests_per_minute")).unwrap_or(u32::MAX),
             allow_network_file_system: self.flag("allow_network_file_system"),
             program: PathBuf::from(crate::plugins::THIS_PROGRAM),
-            providers: Vec::new(),
+            providers: self.providers(),
             file,
         };
         let log_level = self.word("log_level").parse().unwrap_or(log::LevelFilter::Info);
         let log_format = if self.word("log_format") == "json" { LogFormat::Json } else { LogFormat::Plain };
         Loaded { settings, log_level, log_format }
+    }
+
+    /// Providers of machine identity and external sign-in.
+    fn providers(&mut self) -> Vec<Arc<ProviderConfig>> {
+        let plugin_dir = self.path("plugin_dir").unwrap_or_else(providers::default_plugin_dir);
+        let egress: Vec<String> = self
+            .text("egress_allow")
+            .split(',')
+            .map(str::trim)
+            .filter(|place| !place.is_empty())
+            .map(str::to_owned)
+            .collect();
+        let around = providers::Surroundings {
+            plugin_dir: &plugin_dir,
+            egress: &egress,
+            variable: &|name| std::env::var_os(name),
+        };
+        let mut all = Vec::new();
+        for key in providers::KEYS {
+            match providers::settle(key, &self.text(key), &around) {
+                Ok(found) => all.extend(found.into_iter().map(Arc::new)),
+                Err(problems) => problems.iter().for_each(|problem| self.refuse(key, problem)),
+            }
+        }
+        all
     }
 
     fn refuse(&mut self, key: &str, why: &str) {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::table::{SETTINGS, Setting};
-use super::{file, regions};
+use super::{file, providers, regions};
 
 /// The file that is read when it stands in the working folder and no other is named.
 pub const DEFAULT_CONFIG: &str = "moorline.toml";
@@ -73,9 +73,11 @@ impl Sources<'_> {
                 values.insert(setting.key, raw);
             }
         }
-        // Regions are tables, which only the file can hold.
-        if let Some(raw) = from_file.get(regions::KEY) {
-            values.insert(regions::KEY, raw.clone());
+        // These are tables, which only the file can hold.
+        for key in [regions::KEY].into_iter().chain(providers::KEYS) {
+            if let Some(raw) = from_file.get(key) {
+                values.insert(key, raw.clone());
+            }
         }
         if problems.is_empty() { Ok(values) } else { Err(ConfigError(problems)) }
     }

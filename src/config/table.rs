@@ -254,6 +254,22 @@ pub const SETTINGS: &[Setting] = &[
         "Requests per address, path and minute; 0: unlimited. Loopback is exempt.",
     ),
     setting(
+        "plugin_dir",
+        "--plugin-dir",
+        "MOORLINE_PLUGIN_DIR",
+        Kind::Path,
+        "",
+        "Where the shipped plugins lie. Default: beside the program, else ../lib/moorline from there",
+    ),
+    setting(
+        "egress_allow",
+        "--egress-allow",
+        "MOORLINE_EGRESS_ALLOW",
+        Kind::List,
+        "",
+        "Hosts (`host` or `host:port`) that every plugin may reach, beside those that its own configuration names.",
+    ),
+    setting(
         "allow_network_file_system",
         "--allow-network-file-system",
         "MOORLINE_ALLOW_NETWORK_FILE_SYSTEM",

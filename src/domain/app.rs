@@ -48,7 +48,7 @@ pub struct App {
     pub keys: Keys,
     /// The relay.
     pub relay: Switch,
-    /// Clients that have lost their connection and may come back.
+    /// Peers that have lost their connection and may come back.
     pub absent: Absent,
     /// The relay map as it is now.
     pub derp_map: Live,

@@ -101,9 +101,7 @@ impl Search {
 
     /// Whether any workspace can be found at all.
     pub(super) fn can_match(&self, ids: &Ids) -> bool {
-        let organization = self.organization.as_deref().is_none_or(|wanted| {
-            wanted == synthetic::ORGANIZATION || Uuid::try_parse(wanted).is_ok_and(|id| id == ids.organization)
-        });
+        let organization = self.organization.as_deref().is_none_or(|wanted| ids.is_organization(wanted));
         !self.never && organization && self.template.as_deref().is_none_or(|wanted| wanted == synthetic::TEMPLATE)
     }
 
@@ -137,9 +135,7 @@ pub fn finds_template(text: &str, ids: &Ids) -> Result<bool, Error> {
             "" | "name" => Ok(synthetic::TEMPLATE.contains(&value)),
             "exact_name" => Ok(value == synthetic::TEMPLATE),
             "ids" => self::ids(&value).map(|wanted| wanted.contains(&ids.template)),
-            "organization" => {
-                Ok(value == synthetic::ORGANIZATION || Uuid::try_parse(&value).is_ok_and(|id| id == ids.organization))
-            }
+            "organization" => Ok(ids.is_organization(&value)),
             "deprecated" => boolean(&value).map(|_| true),
             "deleted" | "has-ai-task" | "has-external-agent" => boolean(&value).map(|wanted| !wanted),
             "author" | "author_id" | "author_username" => Ok(false),

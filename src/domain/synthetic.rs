@@ -57,6 +57,11 @@ impl Ids {
         }
     }
 
+    /// Whether a text names the organization: by id or by name.
+    pub fn is_organization(&self, text: &str) -> bool {
+        text.eq_ignore_ascii_case(ORGANIZATION) || Uuid::try_parse(text).is_ok_and(|id| id == self.organization)
+    }
+
     /// The id of a workspace's build. It must stay the same while people work there: `coder ssh` ends
     /// when it changes (v2.24.0 cli/ssh.go).
     pub fn build(&self, workspace: WorkspaceId) -> Uuid {

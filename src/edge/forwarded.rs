@@ -1,6 +1,6 @@
 //! Who the client is when a proxy stands in between.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str;
 
 use crate::config::IpRange;
@@ -33,14 +33,6 @@ pub(super) fn client(peer: IpAddr, secure: bool, fields: &[Field<'_>], trusted: 
         _ => secure,
     };
     (client, secure)
-}
-
-/// What connections of one address are counted under: an IPv6 host owns its whole /64.
-pub(super) fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from(u128::from(v6) & !u128::from(u64::MAX))),
-        v4 => v4,
-    }
 }
 
 fn items<'a>(fields: &'a [Field<'a>], name: &'a str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
@@ -102,12 +94,5 @@ mod tests {
     fn takes_the_scheme_of_the_last_proxy() {
         assert!(ask("10.0.0.1", &[("X-Forwarded-Proto", "http, HTTPS")]).1);
         assert!(!ask("10.0.0.1", &[("X-Forwarded-Proto", "gopher")]).1);
-    }
-
-    #[test]
-    fn an_ipv6_host_is_its_network() {
-        let count = |text: &str| counted_as(text.parse().unwrap()).to_string();
-        assert_eq!(count("2001:db8::1:2:3:4"), "2001:db8::");
-        assert_eq!(count("::ffff:1.2.3.4"), "1.2.3.4");
     }
 }

@@ -12,9 +12,10 @@ use mio::{Interest, Registry};
 
 use super::Shared;
 use super::counters::Reason;
-use super::forwarded::{counted_as, is_trusted};
+use super::forwarded::is_trusted;
 use super::slab::other_token;
 use super::transport::{Socket, retry};
+use crate::model::network;
 
 /// Connections accepted from one listener in a round, so that established ones get their turn.
 const PER_ROUND: usize = 64;
@@ -208,7 +209,7 @@ impl Acceptor {
                 keep_alive(tcp);
                 let address = address.ok_or(Reason::Accept)?;
                 let exempt = address.is_loopback() || is_trusted(address, &shared.trusted_proxies);
-                (Peer::Client(address), (!exempt).then(|| counted_as(address)))
+                (Peer::Client(address), (!exempt).then(|| network(address)))
             }
         };
         // The administrator must get in when nobody else does.

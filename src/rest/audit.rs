@@ -10,6 +10,7 @@ use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::UserAuth;
+use crate::domain::synthetic::Ids;
 use crate::domain::terms::Terms;
 use crate::domain::{Error, Fault};
 use crate::model::Timestamp;
@@ -24,7 +25,7 @@ const DAY: i64 = 24 * 3_600 * crate::model::MICROS_PER_SECOND;
 /// `GET …/audit`, for administrators.
 pub(super) fn list(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
     let page = Page::of(call)?;
-    let search = Search::of(call.query.text("q"), &auth)?;
+    let search = Search::of(call.query.text("q"), &auth, &call.service.app.ids())?;
     let app = &call.service.app;
     let limit = page.limit.unwrap_or(ROWS).min(ROWS);
     let (rows, count, people) = app.store.read(|conn| -> Result<_, Error> {
@@ -55,7 +56,7 @@ struct Search {
 }
 
 impl Search {
-    fn of(text: &str, auth: &UserAuth) -> Result<Search, Error> {
+    fn of(text: &str, auth: &UserAuth, ids: &Ids) -> Result<Search, Error> {
         let mut search = Search::default();
         for (key, value) in Terms::parse(text)?.0 {
             match key.as_str() {
@@ -67,7 +68,7 @@ impl Search {
                 "resource_target" => search.filter.target = Some(value),
                 "date_from" => search.filter.from = Some(day("date_from", &value)?),
                 "date_to" => search.filter.until = Some(Timestamp(day("date_to", &value)?.0.saturating_add(DAY))),
-                "organization" => search.nothing |= !matches!(value.as_str(), "default"),
+                "organization" => search.nothing |= !ids.is_organization(&value),
                 "request_id" | "resource_id" | "build_reason" => search.nothing = true,
                 other => return Err(Terms::unknown(other)),
             }

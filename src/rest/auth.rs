@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::{self, AgentAuth, Denial, Refused, UserAuth};
+use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, inventory};
 use crate::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use crate::store::agents::{self, Agent, Place};
@@ -21,6 +22,14 @@ use crate::store::workspaces::Workspace;
 pub(super) const SESSION_TOKEN: &str = "coder_session_token";
 /// Cookie with the token that browsers send back in `X-CSRF-TOKEN`.
 pub(super) const CSRF_COOKIE: &str = "csrf_token";
+
+/// Who calls where people and agents may.
+pub(super) enum Caller {
+    /// A person, by their session token.
+    Person(Credential),
+    /// An agent, by its own.
+    Agent(AgentId),
+}
 
 /// An agent that the caller may see, and who that is.
 pub(super) struct Visible {

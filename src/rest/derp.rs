@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::reply::Reply;
 use super::request::Call;
 use super::websocket;
-use crate::domain::{Error, Fault};
+use crate::domain::Error;
 use crate::streams::derp::{self, By};
 
 /// The one subprotocol of the relay's WebSockets.
@@ -21,11 +21,10 @@ pub(super) fn relay(call: &Call<'_>) -> Result<Reply, Error> {
     let peer: Option<IpAddr> = call.peer.parse().ok();
     let Some(place) = peer.and_then(|peer| app.relay.admit(peer)) else {
         app.relay.metrics().refused.inc();
-        // Not 4xx, after which a client would use WebSockets for good (derphttp_client.go, v2.24.0).
-        return Err(Error::new(
-            Fault::Overloaded,
-            "Too many relay connections from this address are not known to the coordinator. Try again soon.",
-        ));
+        // Not 4xx, after which a client would use WebSockets for good (derphttp_client.go, v2.24.0). Not an error
+        // either: anybody could fill the log with those.
+        let text = "Too many relay connections from this address are not known to the coordinator. Try again soon.\n";
+        return Ok(Reply::text(503, text).header("Retry-After", "5"));
     };
     let is_websocket = matches!(by, By::WebSocket);
     let stream = || derp::connection(app.relay.clone(), by, place, app.settings.derp_bytes_per_second);

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{MICROS_PER_SECOND, Timestamp};
+use crate::model::{self, MICROS_PER_SECOND, Timestamp};
 
 /// Seconds of a window.
 const WINDOW: u64 = 60;
@@ -91,18 +91,9 @@ impl Windows {
     }
 }
 
-/// What an address counts as: IPv6 clients own a whole /64, so they are counted by it.
+/// What an address counts as.
 pub(super) fn network(address: &str) -> String {
-    match address.parse() {
-        Ok(std::net::IpAddr::V6(v6)) => match v6.to_ipv4_mapped() {
-            Some(v4) => v4.to_string(),
-            None => {
-                let [a, b, c, d, ..] = v6.segments();
-                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-            }
-        },
-        _ => address.to_owned(),
-    }
+    address.parse().map_or_else(|_| address.to_owned(), |address| model::network(address).to_string())
 }
 
 /// Whether an address is this machine's own.

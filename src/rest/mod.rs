@@ -46,6 +46,7 @@ use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use auth::Caller;
 use envelope::Envelope;
 use limiter::{Limiter, Rate, WhenFull};
 use reply::Reply;
@@ -54,6 +55,7 @@ use routes::{Found, Guard, Handler, Table};
 pub use workers::Rest;
 
 use crate::config::limits;
+use crate::domain::credential::Credential;
 use crate::domain::{Error, Fault, Shared, access};
 use crate::model::Timestamp;
 use crate::ops::places::Places;
@@ -256,12 +258,16 @@ fn run(call: &Call<'_>, handler: Handler) -> Result<Reply, Error> {
             answer(call, conn, seen)
         }),
         Handler::Either(answer) => {
-            app.store.read(|conn| match auth::agent(call, conn) {
-                Ok(_) => Ok(()),
-                Err(error) if error.fault == Fault::Unauthenticated => auth::user(call, conn).map(|user| note(&user)),
+            let caller = app.store.read(|conn| match auth::agent(call, conn) {
+                Ok(agent) => Ok(Caller::Agent(agent.agent().id)),
+                Err(error) if error.fault == Fault::Unauthenticated => {
+                    let user = auth::user(call, conn)?;
+                    note(&user);
+                    Ok(Caller::Person(Credential::of(&user)))
+                }
                 Err(error) => Err(error),
             })?;
-            answer(call)
+            answer(call, caller)
         }
         Handler::Operator(answer) => answer(call, call.operator.as_deref().unwrap_or_default()),
     }

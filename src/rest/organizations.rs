@@ -9,16 +9,15 @@ use super::paging::Page;
 use super::reply::Reply;
 use super::request::Call;
 use crate::domain::access::UserAuth;
-use crate::domain::{Error, Fault, synthetic};
+use crate::domain::{Error, Fault};
 use crate::model::Timestamp;
 use crate::store::users;
 
 /// Checks that `text` names the organization: by id or by name.
 pub(super) fn check(call: &Call<'_>, text: &str) -> Result<Uuid, Error> {
-    let id = call.service.app.organization_id();
-    let by_id = Uuid::try_parse(text).is_ok_and(|named| named == id);
-    if by_id || text.eq_ignore_ascii_case(synthetic::ORGANIZATION) {
-        return Ok(id);
+    let ids = call.service.app.ids();
+    if ids.is_organization(text) {
+        return Ok(ids.organization);
     }
     Err(Error::new(Fault::NotFound, "The organization does not exist; this server has one, and it is called default."))
 }

@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 
-use super::auth::{Seen, Target, Visible};
+use super::auth::{Caller, Seen, Target, Visible};
 use super::pages::{external_auth as external_auth_pages, home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
@@ -44,7 +44,7 @@ pub(super) enum Handler {
     /// The workspace whose build is in the path; runs inside the read that found it.
     Build(fn(&Call<'_>, &Connection, Seen) -> Answer),
     /// A person or an agent.
-    Either(fn(&Call<'_>) -> Answer),
+    Either(fn(&Call<'_>, Caller) -> Answer),
     /// Whoever owns the admin socket; for all others the route does not exist.
     Operator(fn(&Call<'_>, &str) -> Answer),
 }

@@ -3,12 +3,13 @@
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::auth::Caller;
 use super::reply::Reply;
 use super::request::Call;
 use super::websocket;
 use crate::domain::Error;
 use crate::model::version;
-use crate::streams;
+use crate::streams::{self, Visitor};
 
 /// Newest minor of the agent API that is spoken.
 const AGENT_API_VERSION: &str = "2.6";
@@ -60,8 +61,15 @@ pub(super) fn build_info(call: &Call<'_>) -> Result<Reply, Error> {
 }
 
 /// `GET /api/v2/derp-map`: the map as a stream; no client of v2.24.0 calls it.
-pub(super) fn derp_map(call: &Call<'_>) -> Result<Reply, Error> {
-    Ok(websocket::upgrade(call, || streams::derp_map::watch(call.service.app.clone())))
+pub(super) fn derp_map(call: &Call<'_>, caller: Caller) -> Result<Reply, Error> {
+    let app = call.service.app.clone();
+    websocket::upgrade_if(call, || match caller {
+        Caller::Person(credential) => {
+            let visitor = Visitor::admit(&app, credential, app.deployment_id)?;
+            Ok(streams::derp_map::watch(app, visitor))
+        }
+        Caller::Agent(agent) => Ok(streams::derp_map::watch_as_agent(app, agent)),
+    })
 }
 
 /// `GET /healthz`.

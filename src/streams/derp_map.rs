@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::rpc::WITHDRAWN;
 use super::socket::{OneWay, POLICY};
-use super::watching::{News, Watching};
+use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream};
 use crate::domain::Shared;
+use crate::model::AgentId;
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
 use crate::tailnet::derp_map::DerpMap;
@@ -14,14 +16,18 @@ use crate::tailnet::derp_map::DerpMap;
 /// How long a pong may take here (coderd/workspaceagents.go derpMapUpdates, v2.24.0).
 const PONG_WITHIN: Duration = Duration::from_secs(30);
 
-/// The map at once, and again whenever it has changed.
-pub fn watch(app: Shared) -> Box<dyn Stream> {
-    Box::new(Watch {
-        watching: Watching::new(app.clone(), vec![Topic::DerpMap]),
-        app,
-        socket: OneWay::new(Instant::now(), POLICY, Some(PONG_WITHIN)),
-        shown: None,
-    })
+/// The map at once, and again whenever it has changed. Ends with the visitor's session.
+pub fn watch(app: Shared, visitor: Visitor) -> Box<dyn Stream> {
+    start(Watching::of(app.clone(), vec![Topic::DerpMap], visitor, None), app)
+}
+
+/// The same for an agent. Ends when its token is withdrawn.
+pub fn watch_as_agent(app: Shared, agent: AgentId) -> Box<dyn Stream> {
+    start(Watching::new(app.clone(), vec![Topic::DerpMap, Topic::AgentRevoked(agent)]), app)
+}
+
+fn start(watching: Watching, app: Shared) -> Box<dyn Stream> {
+    Box::new(Watch { watching, app, socket: OneWay::new(Instant::now(), POLICY, Some(PONG_WITHIN)), shown: None })
 }
 
 struct Watch {
@@ -56,7 +62,9 @@ impl Stream for Watch {
         if self.socket.ended() {
             return;
         }
+        let is_withdrawn = matches!(mail, Mail::Changed(Topic::AgentRevoked(_)));
         match self.watching.mail(now, mail) {
+            News::Changed if is_withdrawn => self.socket.end(POLICY, WITHDRAWN, out),
             News::Changed => self.show(out),
             News::End(code, reason) => self.socket.end(code, reason, out),
             News::Done(_) | News::Nothing => {}
@@ -64,10 +72,11 @@ impl Stream for Watch {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.socket.deadline()
+        [self.socket.deadline(), self.watching.deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Instant, out: &mut Out) {
+        self.watching.tick(now);
         self.socket.tick(now, out);
     }
 

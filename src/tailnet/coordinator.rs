@@ -208,20 +208,20 @@ impl Coordinator {
         }
     }
 
-    /// The stream ended without a goodbye. The peer is remembered for [`LOST_KEPT`].
-    pub fn lose(&mut self, seat: &Seat, now: Instant) {
+    /// The stream ended without a goodbye. The peer is remembered for [`LOST_KEPT`] if anybody can know it,
+    /// which is what is returned.
+    pub fn lose(&mut self, seat: &Seat, now: Instant) -> bool {
         if self.current(seat).is_none() {
-            return;
+            return false;
         }
         let peer = seat.peer;
         for partner in self.tunnels.partners(peer) {
             self.tell(partner, |inbox| inbox.lost(peer, "lost"));
         }
-        let Some(mut lost) = self.peers.remove(&peer) else { return };
+        let Some(mut lost) = self.peers.remove(&peer) else { return false };
         self.unseat(peer, &lost);
         if !lost.announced && !self.tunnels.has_from(peer) {
-            // There is nothing to remember.
-            return;
+            return false;
         }
         if let Who::Agent(_) = lost.who {
             // Still not for others to take; `unseat` has given up what a client had.
@@ -231,6 +231,7 @@ impl Coordinator {
         (lost.seat, lost.node, lost.lost_at, lost.regain_until) = (None, None, Some(now), None);
         self.lost.insert((now, peer));
         self.peers.insert(peer, lost);
+        true
     }
 
     /// The server withdraws the peer, connected or lost.

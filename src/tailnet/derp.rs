@@ -24,7 +24,7 @@ use self::port::Port;
 pub use self::port::PortId;
 pub use self::turn::{Sent, Turn};
 use super::keys::Keys;
-use crate::model::NodeKey;
+use crate::model::{NodeKey, network};
 use crate::ops::metrics::relay::RelayMetrics;
 use crate::ops::places::{Place, Places};
 use crate::ops::spare::Spare;
@@ -112,12 +112,4 @@ fn random_bytes() -> Zeroizing<[u8; 32]> {
         std::thread::sleep(Duration::from_secs(1));
     }
     bytes
-}
-
-/// What an address is counted as: an IPv6 host has a whole /64.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
-    }
 }

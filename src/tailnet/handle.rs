@@ -88,14 +88,16 @@ impl Tailnet {
         });
     }
 
-    /// The stream ended without a goodbye: its partners mark the peer lost.
-    pub fn lose(&self, seat: &Seat) {
+    /// The stream ended without a goodbye: its partners mark the peer lost. Says whether the peer is
+    /// remembered, so that somebody has to hear of it when its rights are withdrawn.
+    pub fn lose(&self, seat: &Seat) -> bool {
         self.run(|inner| {
             let now = Instant::now();
-            inner.coordinator.lose(seat, now);
+            let is_remembered = inner.coordinator.lose(seat, now);
             inner.coordinator.expire(now);
             inner.links.remove(&seat.serial);
-        });
+            is_remembered
+        })
     }
 
     /// The server withdraws the peer, connected or lost: it is gone for its partners and the relay at

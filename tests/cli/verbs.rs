@@ -262,3 +262,11 @@ fn writes_an_audit_row_for_every_change() {
         ]
     );
 }
+
+#[test]
+fn external_auth_says_that_there_is_none() {
+    let rig = Rig::with_people();
+    assert_eq!(rig.run("external-auth list --json").json(), json!({"providers": [], "links": []}));
+    assert!(rig.run("external-auth list").text().contains("No provider is configured."));
+    assert!(rig.run("external-auth test gh").refused(1).contains("there is no external auth provider gh"));
+}

@@ -328,7 +328,10 @@ fn follow(arrivals: &Arrivals, got: Got, patience: Duration) -> Got {
     let until = Instant::now() + patience;
     let (mut out, mut bytes) = (Out::default(), Vec::new());
     stream.open(Instant::now(), address, &mut out);
-    while !out.finish && !out.abort && Instant::now() < until {
+    // After 101 come the bytes of another protocol, which are not for here.
+    let switched =
+        |bytes: &[u8]| bytes.starts_with(b"HTTP/1.1 101") && bytes.windows(4).any(|four| four == b"\r\n\r\n");
+    while !out.finish && !out.abort && Instant::now() < until && !switched(&bytes) {
         if !out.bytes.is_empty() {
             bytes.append(&mut out.bytes);
             stream.drained(Instant::now(), &mut out);
@@ -342,6 +345,9 @@ fn follow(arrivals: &Arrivals, got: Got, patience: Duration) -> Got {
     }
     bytes.append(&mut out.bytes);
     stream.closed();
+    if switched(&bytes) {
+        return got;
+    }
     let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Got { status: 0, headers: Vec::new(), body: Vec::new(), id: got.id };
     };

@@ -194,8 +194,8 @@ func TestSSHEndsWhenItsAgentStops(t *testing.T) {
 			open := alice.TerminalSSH("-t", "coder.dev")
 			open.Echo("open", harness.Patience)
 			agent.Stop()
-			require.NotZero(t, own.Wait(promptly))
-			require.Equal(t, 255, open.Wait(promptly))
+			require.NotZero(t, own.Wait(harness.Patience))
+			require.Equal(t, 255, open.Wait(harness.Patience))
 		})
 	}
 }

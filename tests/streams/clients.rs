@@ -285,3 +285,19 @@ fn an_unknown_agent_id_is_nobody() {
     client.say(tunnel(*AgentId::random().as_bytes()));
     assert!(client.refused().starts_with("authorization: invalid agent id, expected "));
 }
+
+#[test]
+fn a_client_may_hold_less_than_an_agent() {
+    let server = Server::start();
+    let mut client = server.join_one();
+    // Two messages of 600 KiB that are never completed: 1 MiB is held at most.
+    let ids: Vec<u32> = (0..2)
+        .map(|_| {
+            let id = client.line.invoke(methods::POST_TELEMETRY);
+            client.line.begin_message(id, &vec![0; 600 * 1024]);
+            id
+        })
+        .collect();
+    assert_eq!(client.line.resets.iter().copied().collect::<Vec<_>>(), ids[1..]);
+    assert_eq!(client.line.closed, None);
+}

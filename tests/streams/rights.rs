@@ -298,6 +298,31 @@ fn a_client_that_is_lost_when_its_token_is_revoked_is_dropped_too() {
     agent.until("withdrawn", || (!server.app.keys.knows(&NodeKey([8; 32]))).then_some(()));
 }
 
+/// A machine that was stolen need only keep away from the coordinator before its token is replaced.
+#[test]
+fn an_agent_that_is_lost_when_its_token_is_replaced_is_dropped_too() {
+    let server = Server::start();
+    let mut agent = server.join_agent();
+    let mut all = linked(&server, &mut agent, 7, server.join_all(server.credential()));
+    agent.line.line.close();
+    assert_eq!(all.hear(), (server.agent.0, Kind::Lost));
+    assert!(server.app.keys.knows(&NodeKey([200; 32])), "it may come back");
+    let id = server.agent;
+    server.app.hub.publish(Topic::AgentRevoked(id));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(all.is_quiet(), "its token is still good");
+    server.write(move |write| {
+        agents::set_token(write, id, &[9; 32], &[1], Timestamp::now())?;
+        write.publish(Topic::AgentRevoked(id));
+        Ok(())
+    });
+    assert_eq!(all.hear(), (server.agent.0, Kind::Disconnected));
+    assert!(!server.app.keys.knows(&NodeKey([200; 32])));
+    assert_eq!((server.app.absent.count(), all.line.closed.clone()), (0, None));
+    let mut anew = server.join_agent();
+    assert_eq!(anew.hear(), (all.id, Kind::Node), "with the new token it is welcome");
+}
+
 #[test]
 fn a_client_that_comes_back_with_fewer_rights_keeps_only_what_it_may() {
     let server = Server::start();

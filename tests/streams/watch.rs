@@ -192,7 +192,7 @@ fn reinit_sends_nothing_but_pings() {
 #[test]
 fn the_relay_map_comes_once_as_recorded() {
     let server = Server::start();
-    let mut line = Line::open(derp_map::watch(server.app.clone()));
+    let mut line = Line::open(derp_map::watch_as_agent(server.app.clone(), server.agent));
     let found = frames(&line.take());
     let [Frame::Binary(map)] = &found[..] else { panic!("{found:?}") };
     assert_eq!(map.last(), Some(&b'\n'));
@@ -210,9 +210,24 @@ fn the_relay_map_comes_once_as_recorded() {
 }
 
 #[test]
+fn the_relay_map_stream_ends_with_the_right_to_it() {
+    let server = Server::start();
+    let mut person = Line::open(derp_map::watch(server.app.clone(), server.visitor()));
+    let mut agent = Line::open(derp_map::watch_as_agent(server.app.clone(), server.agent));
+    person.take();
+    agent.take();
+    server.revoke();
+    let found = frames(&wait(&mut person));
+    assert_eq!(found, [Frame::Close(1008, "the session has ended".into())]);
+    server.app.hub.publish(Topic::AgentRevoked(server.agent));
+    let found = frames(&wait(&mut agent));
+    assert_eq!(found, [Frame::Close(1008, "the agent's token was withdrawn".into())]);
+}
+
+#[test]
 fn the_relay_map_stream_ends_without_pongs() {
     let server = Server::start();
-    let mut line = Line::open(derp_map::watch(server.app.clone()));
+    let mut line = Line::open(derp_map::watch_as_agent(server.app.clone(), server.agent));
     line.take();
     for n in 1..5 {
         line.pass(Duration::from_secs(15));

@@ -86,11 +86,19 @@ impl Flight {
         };
         let version = link.version;
         match refresh::renew(app, provider, link) {
-            Ok(Renewed::Is(link, is_new)) => (link.version, check::standing(app, provider, &link, is_new)),
+            Ok(Renewed::Is(link, is_new)) => {
+                if is_new {
+                    app.links.is_well(&self.key);
+                }
+                (link.version, check::standing(app, provider, &link, is_new))
+            }
             Ok(Renewed::SignIn(version, why)) => (version, Ok(Standing::SignIn(why))),
             Ok(Renewed::Gone) => (0, Ok(Standing::NotLinked)),
             Err(error) => {
                 log::info!("provider {}: a token was not refreshed: {error}", provider.id);
+                if app.links.begins_to_fail(&self.key) {
+                    refresh::note_failure(app, &self.key, &error.detail);
+                }
                 (version, Err(error))
             }
         }

@@ -1,7 +1,7 @@
 //! What the server remembers: how providers show themselves, what was found out about tokens a moment ago, who
 //! waits for what, which sign-ins are under way. All of it may be lost at any time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +76,8 @@ struct State {
     questions: HashMap<Key, (Instant, u32)>,
     away: HashMap<String, Away>,
     devices: HashMap<Key, (Device, Instant)>,
+    /// Links whose last refresh failed, so that a row of failures is one entry of the audit log.
+    failing: HashSet<Key>,
 }
 
 #[derive(Default)]
@@ -185,6 +187,17 @@ impl Links {
             }
         }
         state.flights.remove(key).unwrap_or_default()
+    }
+
+    /// A refresh failed; says whether the one before did not.
+    pub(super) fn begins_to_fail(&self, key: &Key) -> bool {
+        let mut state = lock(&self.state);
+        state.failing.len() < FINDINGS && state.failing.insert(key.clone())
+    }
+
+    /// A refresh went well.
+    pub(super) fn is_well(&self, key: &Key) {
+        lock(&self.state).failing.remove(key);
     }
 
     pub(super) fn forget(&self, key: &Key) {

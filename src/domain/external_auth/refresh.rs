@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use moorline_plugin::schema::{RefreshRequest, Refused, Token};
 
 use super::flight::ends_within;
-use super::memory::Need;
+use super::memory::{Key, Need};
 use super::{App, Error, Fault, SHOWN_CHARS, flag, store, stored, tokens, trouble};
 use crate::config::providers::ProviderConfig;
-use crate::model::Timestamp;
+use crate::model::{Timestamp, UserId};
 use crate::ops::hub::Topic;
 use crate::plugins::CallError;
 use crate::store::audit::{self, Actor, Entry, Verdict};
 use crate::store::external_auth::{Link, Outcome, State};
-use crate::store::users;
+use crate::store::{Write, users};
 
 /// A token that ends within this is renewed before it is given away.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -189,20 +189,34 @@ fn bury(app: &App, link: &Link, journal: i64, why: String) -> Result<Try, Error>
         store::end(write, journal, Outcome::Dead, now)?;
         let is_buried = store::bury(write, &row.provider, row.user, row.version, &failure, now)?;
         if is_buried {
-            let name = users::by_id(write, row.user)?.map(|user| user.username).unwrap_or_default();
-            let entry = Entry {
-                actor: Actor::User(row.user, name),
-                action: "external_auth.refresh",
-                target: row.provider,
-                ip: String::new(),
-                verdict: Verdict::Failed,
-                detail: failure,
-            };
-            audit::insert(write, now, &entry)?;
+            note(write, &row.provider, row.user, failure)?;
         }
         Ok(is_buried)
     })?;
     Ok(if is_buried { Try::Dead(why) } else { Try::Changed })
+}
+
+/// Puts a refresh that failed for the moment into the audit log.
+pub(super) fn note_failure(app: &App, (provider, user): &Key, why: &str) {
+    let (provider, user, why) = (provider.clone(), *user, format!("for the moment: {why}"));
+    if let Err(error) = app.store.write(move |write| note(write, &provider, user, why)) {
+        log::warn!("a failed refresh cannot be put into the audit log: {error}");
+    }
+}
+
+/// On behalf of its person.
+fn note(write: &Write<'_>, provider: &str, user: UserId, detail: String) -> Result<(), Error> {
+    let name = users::by_id(write, user)?.map(|user| user.username).unwrap_or_default();
+    let entry = Entry {
+        actor: Actor::User(user, name),
+        action: "external_auth.refresh",
+        target: provider.to_owned(),
+        ip: String::new(),
+        verdict: Verdict::Failed,
+        detail,
+    };
+    audit::insert(write, Timestamp::now(), &entry)?;
+    Ok(())
 }
 
 /// Nothing was said about the refresh token; perhaps it was used all the same.

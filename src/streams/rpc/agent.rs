@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::coordination::Rule;
 use super::monitor::Monitor;
 use super::side::Heard;
 use crate::agentapi::{self, Session};
@@ -11,7 +12,7 @@ use crate::ops::mail::{Address, Mail};
 use crate::store::agents::Agent;
 
 /// What the agent is told when its token is no longer good.
-pub(super) const WITHDRAWN: &str = "the agent's token was withdrawn";
+pub(in crate::streams) const WITHDRAWN: &str = "the agent's token was withdrawn";
 
 /// An agent at the other end.
 pub(super) struct AgentSide {
@@ -33,6 +34,10 @@ impl AgentSide {
         });
         let monitor = Monitor::new(Arc::clone(&session), agent.token_hash, monitored);
         AgentSide { session, monitor, revoked: None }
+    }
+
+    pub(super) fn rule(&self) -> Rule {
+        Rule::Agent(self.session.agent, self.monitor.token_hash().to_vec())
     }
 
     pub(super) fn session(&self) -> &Arc<Session> {

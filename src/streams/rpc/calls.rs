@@ -8,7 +8,6 @@ use super::call::{Call, State};
 use super::coordination::Gone;
 use super::pool::Pool;
 use super::side::Side;
-use crate::config::limits::AGENT_HELD_BYTES;
 use crate::ops::hub::{Subscription, Topic};
 use crate::ops::mail::{Address, Mail};
 use crate::wire::drpc::Packet;
@@ -184,7 +183,7 @@ impl Calls {
             self.packet(now, id, packet);
         }
         let held: usize = self.table.values().map(Call::held).sum();
-        if result.is_err() || held > AGENT_HELD_BYTES {
+        if result.is_err() || held > self.side.may_hold().0 {
             let peer = self.side.peer().0;
             log::debug!(peer = peer.to_string(); "a call was reset: {result:?}, {held} bytes held");
             self.reset(id);

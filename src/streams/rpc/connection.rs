@@ -7,9 +7,7 @@ use super::super::{Out, Stream};
 use super::calls::Calls;
 use super::coordination::Gone;
 use super::side::{Heard, Side};
-use crate::config::limits::{
-    AGENT_INACTIVE, AGENT_MESSAGE_BYTES, PING_PERIOD, STREAM_HIGH_WATER, STREAM_MESSAGE_BYTES,
-};
+use crate::config::limits::{AGENT_INACTIVE, PING_PERIOD, STREAM_HIGH_WATER, STREAM_MESSAGE_BYTES};
 use crate::ops::mail::{Address, Mail};
 use crate::wire::websocket::{self, WebSocket};
 use crate::wire::yamux;
@@ -54,7 +52,7 @@ impl Connection {
     pub(super) fn start(side: Side) -> Box<dyn Stream> {
         let now = Instant::now();
         Box::new(Connection {
-            socket: WebSocket::server(AGENT_MESSAGE_BYTES),
+            socket: WebSocket::server(side.may_hold().1),
             calls: Calls::new(side),
             opened: false,
             pings: 0,

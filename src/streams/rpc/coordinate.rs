@@ -11,12 +11,9 @@ use super::coordination::{Coordination, Gone, Next, error};
 use crate::domain::credential::Reach;
 use crate::model::Timestamp;
 use crate::ops::mail::Outcome;
-use crate::wire::proto::tailnet::CoordinateResponse;
 
 /// What a stream is told when the same peer opens a newer one (tailnet/coordinator.go, v2.24.0).
 const OVERWRITTEN: &str = "peer ID overwritten by new connection";
-/// Peers in one message. A node has 32 KiB at most, and DRPC carries 4 MiB.
-const PEERS_PER_MESSAGE: usize = 100;
 
 impl Calls {
     /// The peer takes its place. It may be told of others before it says anything.
@@ -63,7 +60,7 @@ impl Calls {
         }
         let responses = app.tailnet.take(&coordination.seat);
         for response in responses {
-            self.tell(id, response);
+            self.send_message(id, &response.encode_to_vec());
         }
     }
 
@@ -225,17 +222,6 @@ impl Calls {
         match errand::submit(&app.jobs, &address, tag, work) {
             Ok(()) => check.tag = Some(tag),
             Err(_) => check.due = now + errand::QUEUE_PAUSE,
-        }
-    }
-
-    /// Sends a response in messages that are small enough.
-    fn tell(&mut self, id: u32, response: CoordinateResponse) {
-        if response.peer_updates.len() <= PEERS_PER_MESSAGE {
-            return self.send_message(id, &response.encode_to_vec());
-        }
-        for peers in response.peer_updates.chunks(PEERS_PER_MESSAGE) {
-            let part = CoordinateResponse { peer_updates: peers.to_vec(), error: String::new() };
-            self.send_message(id, &part.encode_to_vec());
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use crate::domain::Shared;
-use crate::domain::absent::Absent;
+use crate::domain::absent::{Absent, Pass};
 use crate::domain::connection_log::Journal;
 use crate::domain::credential::Credential;
 use crate::model::AgentId;
@@ -21,8 +21,8 @@ const WAITING_REQUESTS: usize = 32;
 
 /// What the peer of a connection may ask of the coordinator.
 pub(super) enum Rule {
-    /// An agent announces itself and never opens tunnels.
-    Agent(AgentId),
+    /// An agent, by its id and what is stored of its token, announces itself and never opens tunnels.
+    Agent(AgentId, Vec<u8>),
     /// A client that reaches one agent, to which it was let through when it was admitted.
     One(AgentId, Credential),
     /// A client that reaches every agent that its user may; each tunnel is looked up.
@@ -137,7 +137,7 @@ impl Coordination {
             Err(error) => return Next::Broken(format!("The request is no CoordinateRequest: {error}")),
         };
         let verdict = match &self.rule {
-            Rule::Agent(agent) => admission::agent(*agent, &request),
+            Rule::Agent(agent, _) => admission::agent(*agent, &request),
             Rule::One(agent, _) => admission::client(&request, Some(*agent)),
             Rule::Reachable(_) => admission::client(&request, None),
         };
@@ -212,7 +212,14 @@ impl Coordination {
     pub(super) fn credential(&self) -> Option<&Credential> {
         match &self.rule {
             Rule::One(_, credential) | Rule::Reachable(credential) => Some(credential),
-            Rule::Agent(_) => None,
+            Rule::Agent(..) => None,
+        }
+    }
+
+    fn pass(&self) -> Pass {
+        match &self.rule {
+            Rule::One(_, credential) | Rule::Reachable(credential) => Pass::Person(credential.clone()),
+            Rule::Agent(id, token_hash) => Pass::Agent { id: *id, token_hash: token_hash.clone() },
         }
     }
 
@@ -220,12 +227,8 @@ impl Coordination {
     pub(super) fn leave(&mut self, app: &Shared, gone: Gone) {
         let ending = match gone {
             Gone::Lost => {
-                let client = self.credential().filter(|_| app.tailnet.is_current(&self.seat)).cloned();
-                app.tailnet.lose(&self.seat);
-                if let Some(credential) = client
-                    && !app.tailnet.partners(self.seat.peer()).is_empty()
-                {
-                    Absent::add(app, self.seat.peer(), credential);
+                if app.tailnet.lose(&self.seat) {
+                    Absent::add(app, self.seat.peer(), self.pass());
                 }
                 Ending::Lost
             }

@@ -34,6 +34,7 @@ mod pool;
 mod side;
 mod updates;
 
+pub(super) use self::agent::WITHDRAWN;
 pub use self::client::Client;
 use self::connection::Connection;
 use self::side::Side;

@@ -16,6 +16,7 @@ use crate::store::audit::{self, Actor, Entry, Verdict};
 use crate::store::{Write, agents, metadata};
 
 use super::super::socket::POLICY;
+use super::agent::WITHDRAWN;
 
 /// The begin of the connection is on its way to the file.
 const PENDING: u8 = 0;
@@ -43,6 +44,11 @@ pub(super) struct Monitor {
 impl Monitor {
     pub(super) fn new(session: Arc<Session>, token_hash: Vec<u8>, monitored: bool) -> Monitor {
         Monitor { session, token_hash, monitored, first: false, ticket: 0, begin: Arc::new(AtomicU8::new(PENDING)) }
+    }
+
+    /// What is stored of the token with which the connection was admitted.
+    pub(super) fn token_hash(&self) -> &[u8] {
+        &self.token_hash
     }
 
     /// The connection begins. Its stream must have subscribed to the token's withdrawal before: the
@@ -92,7 +98,7 @@ impl Monitor {
                 Ok(false) => {
                     begin.store(REFUSED, Ordering::Release);
                     // On the writer's thread: a refusal for a full queue, on this one, is an `Err`.
-                    address.post(Mail::Close { code: POLICY, reason: "the agent's token was withdrawn" });
+                    address.post(Mail::Close { code: POLICY, reason: WITHDRAWN });
                 }
                 Err(error) => {
                     log::warn!("the begin of an agent's connection was not written: {error}");

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::agent::AgentSide;
 use super::client::ClientSide;
 use super::coordination::Rule;
+use crate::config::limits::{AGENT_HELD_BYTES, AGENT_MESSAGE_BYTES, CLIENT_HELD_BYTES};
 use crate::domain::connection_log::Journal;
 use crate::domain::{Error, Shared};
 use crate::model::UserId;
@@ -93,6 +94,14 @@ impl Side {
         }
     }
 
+    /// Bytes of requests that it may have here, and of one message.
+    pub(super) fn may_hold(&self) -> (usize, usize) {
+        match self {
+            Side::Agent(_) => (AGENT_HELD_BYTES, AGENT_MESSAGE_BYTES),
+            Side::Client(_) => (CLIENT_HELD_BYTES, CLIENT_HELD_BYTES),
+        }
+    }
+
     /// What it is in the tailnet.
     pub(super) fn peer(&self) -> (Uuid, Who) {
         match self {
@@ -104,7 +113,7 @@ impl Side {
     /// What it may ask of the coordinator.
     pub(super) fn rule(&self) -> Rule {
         match self {
-            Side::Agent(agent) => Rule::Agent(agent.session().agent),
+            Side::Agent(agent) => agent.rule(),
             Side::Client(client) => client.rule(),
         }
     }
