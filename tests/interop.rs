@@ -18,6 +18,7 @@ fn the_real_agent_works_against_this_server() {
         .arg("run.sh")
         .current_dir(&module)
         .env("MOORLINE_BIN", env!("CARGO_BIN_EXE_moorline"))
+        .env("MOORLINE_PLUGINS", crate::harness::plugins::library("moorline-oauth").parent().expect("a folder"))
         .status()
         .expect("sh runs");
     assert!(status.success(), "the interop tests failed: {status}; their output is above");

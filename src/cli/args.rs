@@ -275,7 +275,8 @@ pub(super) enum Trust {
     /// Trust the certificates (PEM, DER), the JWK set or the list (lines of ROLE NAME BASE64) in a file, at once
     Import {
         /// The file
-        file: PathBuf,
+        #[arg(value_name = "FILE")]
+        anchors: PathBuf,
         /// Name of what the file holds; one of a shipped anchor replaces that [default: the file's name]
         #[arg(long)]
         name: Option<String>,

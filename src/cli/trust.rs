@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, verb: Trust) -> Result<Said, Failure> {
             let value = door::ask(context, Command::TrustList {}, false)?.value;
             Ok(Said { text: shown(items(&value, "anchors")) + &problems(&value), value })
         }
-        Trust::Import { file, name, role } => {
+        Trust::Import { anchors: file, name, role } => {
             let content = STANDARD.encode(read(&file)?);
             let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             let name = name.or_else(stem).unwrap_or_default();

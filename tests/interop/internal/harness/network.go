@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -59,6 +61,31 @@ func NewSiteOn(t testing.TB, network Network, agent string, args ...string) *Sit
 	site := siteOf(server, agent)
 	site.Box = box
 	return site
+}
+
+// identities are the clouds of a site; Google is not asked for its keys.
+const identities = `
+[[identity]]
+type = "aws"
+[[identity]]
+type = "azure"
+[[identity]]
+type = "google"
+offline = true
+`
+
+// NewPluginSite is NewSite with the shipped plugins.
+func NewPluginSite(t testing.TB, agent string, args ...string) *Site {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "moorline.toml")
+	if err := os.WriteFile(config, []byte(identities), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append(args, "--config", config)
+	if dir := os.Getenv(EnvPlugins); dir != "" {
+		args = append(args, "--plugin-dir", dir)
+	}
+	return siteOf(StartServer(t, args...), agent)
 }
 
 // NewTLSSite is NewSite with TLS; people and agents trust the authority.

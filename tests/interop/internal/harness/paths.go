@@ -14,6 +14,9 @@ const (
 	EnvBin = "MOORLINE_BIN"
 	// EnvCache is the folder that build.sh fills.
 	EnvCache = "MOORLINE_INTEROP_CACHE"
+	// EnvPlugins is the folder of the shipped plugins; the server looks beside
+	// itself without it.
+	EnvPlugins = "MOORLINE_PLUGINS"
 )
 
 // The releases that build.sh makes, by the name of the binary in the cache.

@@ -140,6 +140,19 @@ func (s *Server) RotateToken(target string) WorkspaceTokens {
 	return reply
 }
 
+// Bind lets a cloud machine sign in as the agent of target; flag is
+// `--aws-instance-id` or its like.
+func (s *Server) Bind(target, flag, id string) {
+	s.t.Helper()
+	s.verb("", "workspace", "bind", target, flag, id)
+}
+
+// Trust imports a file of trust anchors; args are more flags.
+func (s *Server) Trust(path string, args ...string) {
+	s.t.Helper()
+	s.verb("", append([]string{"trust", "import", path}, args...)...)
+}
+
 // Apply declares what the TOML text says.
 func (s *Server) Apply(toml string) Applied {
 	s.t.Helper()
