@@ -1,6 +1,7 @@
 //! Sign-ins at external providers, with the real plugin and a provider that misbehaves as real ones do.
 
 mod listen;
+mod process;
 mod sign_in;
 
 use std::sync::Arc;

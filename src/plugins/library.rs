@@ -56,7 +56,7 @@ impl Library {
         let handle = unsafe { Handle::open(Some(&name), RTLD_NOW | RTLD_LOCAL) };
         // It stays open for the life of the process.
         std::mem::forget(file);
-        let handle = handle.map_err(|error| explain(&error.to_string(), &name, path))?;
+        let handle = handle.map_err(|error| explain(&words(&error), &name, path))?;
         // SAFETY: the symbol has this type by the contract.
         let entry =
             unsafe { handle.get::<abi::Entry>(abi::SYMBOL.as_bytes()) }.map(|symbol| *symbol).map_err(|_| {
@@ -141,6 +141,11 @@ fn take_table(given: *const abi::Plugin) -> Result<abi::Plugin, String> {
         return Err("its table lacks one of describe, create and call".to_owned());
     }
     Ok(table)
+}
+
+/// What the loader said; its error only names the function, and holds the words.
+fn words(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The loader's words, with the library's own name, and what a missing version of the C library means.

@@ -3,8 +3,8 @@
 use moorline::domain::App;
 use moorline::model::{Timestamp, UserId};
 use moorline::ops::hub::Topic;
-use moorline::store::Error;
 use moorline::store::external_auth::{self, Link, State};
+use moorline::store::{Error, Store};
 use moorline_plugin::schema::Token;
 use rusqlite::OptionalExtension;
 
@@ -21,10 +21,14 @@ pub fn token(access: &str, refresh: &str, seconds: Option<i64>) -> Token {
 
 /// Signs a person in.
 pub fn put(app: &App, provider: &str, user: UserId, token: &Token) {
+    put_into(&app.store, provider, user, token);
+}
+
+/// The same on a file.
+pub fn put_into(store: &Store, provider: &str, user: UserId, token: &Token) {
     let row = [provider.as_bytes(), &[0], user.as_bytes().as_slice()].concat();
-    let seal = |column: &str, text: &str| {
-        app.store.sealer().seal("external_auth_links", column, &row, text.as_bytes()).unwrap()
-    };
+    let seal =
+        |column: &str, text: &str| store.sealer().seal("external_auth_links", column, &row, text.as_bytes()).unwrap();
     let now = Timestamp::now();
     let link = Link {
         provider: provider.into(),
@@ -39,7 +43,7 @@ pub fn put(app: &App, provider: &str, user: UserId, token: &Token) {
         state: State::Good,
         failure: String::new(),
     };
-    app.store
+    store
         .write(move |write| -> Result<(), Error> {
             external_auth::put(write, &link)?;
             write.publish(Topic::ExternalAuth(user));
