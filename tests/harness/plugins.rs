@@ -20,11 +20,13 @@ pub fn library(package: &str) -> PathBuf {
             .arg(&target)
             .args(["-p", "moorline-aws-identity", "-p", "moorline-azure-identity", "-p", "moorline-google-identity"])
             .args(["-p", "moorline-oauth"])
+            // Benchmarks measure what is shipped.
+            .args(if cfg!(debug_assertions) { &[][..] } else { &["--release"] })
             .current_dir(root)
             .status()
             .expect("cargo runs");
         assert!(status.success(), "the plugins do not build");
-        target.join("debug")
+        target.join(if cfg!(debug_assertions) { "debug" } else { "release" })
     });
     folder.join(format!("lib{}.so", package.replace('-', "_")))
 }

@@ -18,7 +18,7 @@ import (
 const sessionToken = `
 [[workspace.agent.script]]
 display_name = "Token"
-script = "printenv CODER_AGENT_TOKEN > @SCRATCH@token"
+script = "printenv CODER_AGENT_TOKEN > @SCRATCH@/token"
 run_on_start = true
 `
 
