@@ -270,3 +270,53 @@ fn external_auth_says_that_there_is_none() {
     assert!(rig.run("external-auth list").text().contains("No provider is configured."));
     assert!(rig.run("external-auth test gh").refused(1).contains("there is no external auth provider gh"));
 }
+
+#[test]
+fn binds_agents_to_cloud_machines() {
+    let rig = Rig::with_people();
+    rig.run("workspace add dev --owner alice --aws-instance-id i-0123456789abcdef0").text();
+    rig.run("workspace add fresh --owner alice").text();
+    let shown = rig.run("workspace show alice/dev");
+    assert!(shown.text().contains("aws:i-0123456789abcdef0"), "{}", shown.out);
+    let bound = rig.run("workspace bind alice/fresh --aws-instance-id i-0123456789abcdef0");
+    assert!(bound.text().contains("alice/dev.main is bound to it too"), "{}", bound.out);
+    assert!(bound.text().contains("CODER_AGENT_AUTH=aws-instance-identity coder agent"), "{}", bound.out);
+    let shown = rig.run("workspace show alice/dev");
+    assert!(shown.text().contains("another was bound later"), "{}", shown.out);
+    let unbound = rig.run("workspace unbind alice/fresh.main");
+    assert!(unbound.text().contains("rotate-token alice/fresh.main"), "{}", unbound.out);
+    for (arguments, code, hint) in [
+        ("workspace bind alice/dev", 2, "required"),
+        ("workspace bind alice/dev --aws-instance-id i-0123456789abcdef0 --azure-vm-id x", 2, "cannot be used with"),
+        (
+            "workspace bind alice/dev --azure-vm-id i-0123456789abcdef0",
+            1,
+            "--azure-vm-id: `i-0123456789abcdef0` is not",
+        ),
+        ("workspace bind alice/dev.gpu --google-instance-id 7", 1, "has no agent `gpu`"),
+        ("workspace unbind alice/fresh", 1, "is not bound"),
+        ("workspace add more --owner alice --google-instance-id seven", 1, "google_instance_id: `seven` is not"),
+    ] {
+        let said = rig.run(arguments);
+        assert_eq!(said.code, code, "{arguments}: {}", said.err);
+        assert!(said.err.contains(hint), "{arguments}: {}", said.err);
+    }
+}
+
+#[test]
+fn trusts_nothing_that_no_plugin_would_use() {
+    let rig = Rig::with_people();
+    rig.write("list.txt", "aws new MAMCAQE=\n");
+    rig.write("none.txt", "hello\n");
+    for (arguments, hint) in [
+        ("trust import list.txt", "No identity provider of type aws is configured"),
+        ("trust import none.txt", "ROLE NAME BASE64"),
+        ("trust import missing.txt", "missing.txt: No such file"),
+        ("trust remove aws/new", "no imported trust anchor"),
+    ] {
+        let said = rig.run(arguments);
+        assert!(said.refused(1).contains(hint), "{arguments}: {}", said.err);
+    }
+    assert_eq!(rig.run("trust list --json").json(), json!({"anchors": [], "problems": []}));
+    assert!(rig.run("trust check").text().starts_with("None of 0 trust anchors"));
+}
