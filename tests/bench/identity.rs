@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use moorline::domain::{App, identity};
 use moorline::model::{AgentId, Timestamp, UserId, WorkspaceId};
 use moorline::ops::jobs::Jobs;
-use moorline::plugins::Condition;
 use moorline::store::agents::Agent;
 use moorline::store::instances::{self, Cloud};
 use moorline::store::users::{Status, User};
@@ -115,7 +114,21 @@ pub fn run() {
         apart.saturating_sub(within),
         apart.as_secs_f64() / within.as_secs_f64()
     );
-    let Condition::Running { pid } = app.plugins.status()[0].condition else { panic!("the plugin does not run") };
-    println!("identity  an idle plugin: {} KiB PSS, {} threads", process::pss_kib(pid), process::threads(pid));
     app.plugins.stop();
+}
+
+/// What an idle plugin costs beside the server whose program it runs.
+pub fn idle() {
+    let folder = harness::plugins::library("moorline-aws-identity");
+    let server = harness::Server::start_with(&["--plugin-dir", folder.parent().unwrap().to_str().unwrap()]);
+    assert!(process::children(server.pid()).is_empty(), "none is started until it is used");
+    let body = serde_json::json!({"document": DOCUMENT, "signature": SIGNATURE});
+    let mut client = harness::http::Client::connect(&server.address).unwrap();
+    let got = client.request("POST", "/api/v2/workspaceagents/aws-instance-identity", Some(&body)).unwrap();
+    assert_eq!(got.status, 404, "proved, but not bound");
+    let children = process::children(server.pid());
+    for pid in &children {
+        println!("identity  an idle plugin: {} KiB PSS, {} threads", process::pss_kib(*pid), process::threads(*pid));
+    }
+    assert_eq!(children.len(), 1);
 }

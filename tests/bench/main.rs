@@ -46,6 +46,7 @@ fn main() {
     }
     if wants("identity") {
         identity::run();
+        identity::idle();
     }
     if wants("idle") {
         agents::idle();

@@ -30,3 +30,13 @@ pub fn written(pid: u32) -> u64 {
 pub fn threads(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
 }
+
+/// Processes that a process has started and that still run.
+pub fn children(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let text = fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default();
+        found.extend(text.split_whitespace().map(|child| child.parse::<u32>().unwrap()));
+    }
+    found
+}
