@@ -101,7 +101,7 @@ fn what_is_no_plugin_is_reported_exactly() {
     let program = Path::new(env!("CARGO_BIN_EXE_moorline"));
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.so");
-    std::fs::write(&text, "not a library").unwrap();
+    std::fs::write(&text, "not a library ".repeat(100)).unwrap();
     let missing = folder.path().join("missing.so");
     for (path, expected) in [
         (text.as_path(), "invalid ELF header"),
