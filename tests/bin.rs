@@ -78,5 +78,5 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn hex(digest: ring::digest::Digest) -> String {
-    moorline::domain::programs::hex(digest.as_ref())
+    moorline::model::hex(digest.as_ref())
 }

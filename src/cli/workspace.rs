@@ -12,9 +12,9 @@ use super::{Failure, Said, door};
 use crate::domain::admin::Command;
 use crate::domain::declare::DeclaredAgent;
 use crate::domain::instance::Instance;
-use crate::domain::programs::hex;
 use crate::domain::workspaces::FullName;
 use crate::domain::{enrolment, tokens};
+use crate::model::hex;
 use crate::store::instances::Cloud;
 
 pub(super) fn run(context: &Context, verb: Workspace) -> Result<Said, Failure> {

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use crate::model::{AgentId, Timestamp};
+use crate::ops::lock::lock;
 
 /// Live connections of agents. Cloning gives another handle to the same table.
 #[derive(Clone, Default)]
@@ -24,10 +25,6 @@ pub struct Live {
     pub connections: u32,
     /// Last sign of life on any of them.
     pub last_seen: Timestamp,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Presence {

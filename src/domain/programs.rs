@@ -36,11 +36,6 @@ pub struct Digests {
     pub sha256: [u8; 32],
 }
 
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Tells one version of a file from another.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Stamp {
@@ -283,6 +278,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::model::hex;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -3,6 +3,7 @@
 
 pub mod hub;
 pub mod jobs;
+pub mod lock;
 pub mod mail;
 pub mod metrics;
 pub mod places;

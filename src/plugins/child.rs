@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
 
 use moorline_plugin::abi::{self, Status};
@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::confine::{self, Confined};
 use super::frame::{Frame, Kind};
 use super::library::{Instance, Library, Outcome, Services};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, hex};
+use crate::ops::lock::lock;
 
 /// What a plugin process is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,10 +48,6 @@ pub(super) struct Started {
     pub(super) interface: (u16, u16),
     /// What it was confined by.
     pub(super) confined: Confined,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the process until the server closes the socket.
@@ -93,7 +90,7 @@ fn serve(socket: UnixStream) -> std::io::Result<()> {
 fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Started) -> Result<Option<Instance>, String> {
     let path = &order.library;
     let mut file = File::open(path).map_err(|error| format!("it cannot be opened: {error}"))?;
-    let found = super::file::hex(&digest(&mut file).map_err(|error| format!("it cannot be read: {error}"))?);
+    let found = hex(&digest(&mut file).map_err(|error| format!("it cannot be read: {error}"))?);
     if found != order.sha256 {
         return Err(format!("it changed while it was loaded: its SHA-256 is {found}, not {}", order.sha256));
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use moorline_plugin::abi::{self, Status};
 use super::child::{Order, Started};
 use super::frame::{Frame, Kind};
 use super::services::Desk;
+use crate::ops::lock::lock;
 
 /// Lines of log that a plugin may write before its next call; more are dropped.
 const LOG_LINES: u32 = 200;
@@ -54,10 +55,6 @@ pub(super) enum Called {
     TimedOut,
     /// The process ended first.
     Ended,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Connection {

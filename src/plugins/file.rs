@@ -1,12 +1,12 @@
 //! Which libraries are loaded at all.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::child;
+use crate::model::hex;
 
 /// Bits of a mode that let others write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -77,12 +77,4 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 
 fn stamp_of(metadata: &std::fs::Metadata) -> Stamp {
     Stamp { inode: metadata.ino(), length: metadata.len(), written: metadata.modified().ok() }
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

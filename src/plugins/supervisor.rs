@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use moorline_plugin::abi;
@@ -14,6 +14,7 @@ use super::file::{self, Checked};
 use super::services::Desk;
 use super::{CallError, Condition, ProviderStatus};
 use crate::config::providers::ProviderConfig;
+use crate::ops::lock::lock;
 use crate::store::Store;
 
 /// First pause after a failure; each further one in a row doubles it.
@@ -90,10 +91,6 @@ impl Places {
         *taken += 1;
         Some(Place(self))
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Supervisor {

@@ -2,7 +2,7 @@
 //! waits for what, which sign-ins are under way. All of it may be lost at any time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use moorline_plugin::schema::{Device, Kind, Provider};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{Error, Fault, Standing};
 use crate::config::providers::ProviderConfig;
 use crate::model::UserId;
+use crate::ops::lock::lock;
 use crate::ops::places::{Place, Places};
 
 /// How long what a plugin says of itself is kept; its library may be replaced meanwhile.
@@ -106,10 +107,6 @@ impl Drop for Sent<'_> {
         lock(&self.0.stopping).sent -= 1;
         self.0.changed.notify_all();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Links {

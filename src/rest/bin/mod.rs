@@ -18,8 +18,9 @@ use super::reply::Reply;
 use super::request::Call;
 use super::websocket;
 use crate::config::limits;
-use crate::domain::programs::{Digests, Program, hex};
+use crate::domain::programs::{Digests, Program};
 use crate::domain::{Error, Fault};
+use crate::model::hex;
 use crate::streams;
 
 /// How long a request waits for the digests of a program that was just put there: 55 MB take about

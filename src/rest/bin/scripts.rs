@@ -3,8 +3,8 @@
 //! operator has named one, the certificate authority. None carries a secret.
 
 use super::{Reply, digests, missing, unreadable};
-use crate::domain::programs::hex;
 use crate::domain::{Error, enrolment};
+use crate::model::hex;
 use crate::rest::request::Call;
 
 const COMMON: &str = include_str!("common.sh");

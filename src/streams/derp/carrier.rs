@@ -1,9 +1,8 @@
 //! What carries the protocol's bytes: the upgraded connection itself, or a WebSocket.
 
-use std::fmt::Write as _;
-
 use super::By;
 use super::frames::{Fault, Frames};
+use crate::model::hex;
 use crate::streams::Out;
 use crate::tailnet::derp::Turn;
 use crate::wire::derp::{self, Pieces, SecretKey, Sink};
@@ -38,11 +37,7 @@ impl Carrier {
         let mut greeting = Vec::new();
         secret.server_key(&mut greeting);
         if let Carrier::Plain { fast_start: false } = self {
-            let mut key = String::new();
-            // A string takes every write.
-            secret.public().0.iter().for_each(|byte| {
-                let _ = write!(key, "{byte:02x}");
-            });
+            let key = hex(&secret.public().0);
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\
                  Derp-Version: {}\r\nDerp-Public-Key: {key}\r\n\r\n",
