@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::confine::{self, Confined};
 use super::frame::{Frame, Kind};
-use super::library::{Instance, Library, Outcome, Services};
+use super::library::{Found, Instance, Library, Outcome, Services};
 use crate::model::{Timestamp, hex};
 use crate::ops::lock::lock;
 
@@ -35,6 +35,9 @@ pub(super) struct Order {
     pub(super) sha256: String,
     /// What to make the instance with; none: only look at the library.
     pub(super) setup: Option<Setup>,
+    /// The server gives the clock and chance, too: a recording is played.
+    #[serde(default)]
+    pub(super) rehearsal: bool,
 }
 
 /// What a plugin process answers first.
@@ -42,10 +45,16 @@ pub(super) struct Order {
 pub(super) struct Started {
     /// Why it cannot work; empty if it can.
     pub(super) fault: String,
+    /// What it refused with, if it was asked for an instance and gave none.
+    #[serde(default)]
+    pub(super) refused: Option<(Status, Refused)>,
     /// What the library says of itself.
     pub(super) description: Option<Description>,
     /// The version of the contract that it was built for.
     pub(super) interface: (u16, u16),
+    /// The functions of its table.
+    #[serde(default)]
+    pub(super) functions: Vec<String>,
     /// What it was confined by.
     pub(super) confined: Confined,
 }
@@ -99,8 +108,12 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
     let listening = Arc::clone(link);
     let spawned = Builder::new().name("link".into()).spawn(move || listen(from, &listening));
     spawned.map_err(|error| format!("no thread can be started: {error}"))?;
-    let library = Library::load(OwnedFd::from(file), path, Box::new(Remote { link: Arc::clone(link) }))?;
-    started.interface = library.version();
+    let services = Box::new(Remote { link: Arc::clone(link), rehearsal: order.rehearsal });
+    let mut found = Found::default();
+    let library = Library::load(OwnedFd::from(file), path, services, &mut found);
+    started.interface = found.interface;
+    started.functions = found.functions.iter().map(|name| (*name).to_owned()).collect();
+    let library = library?;
     let (status, text) = library.describe();
     if status != abi::OK {
         return Err(format!("it does not say what it is: {}", said(&(status, text))));
@@ -110,7 +123,10 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
     started.description = Some(description);
     let Some(setup) = &order.setup else { return Ok(None) };
     let setup = serde_json::to_vec(setup).map_err(|error| error.to_string())?;
-    library.create(&setup).map(Some).map_err(|outcome| said(&outcome))
+    library.create(&setup).map(Some).map_err(|outcome| {
+        started.refused = Some((outcome.0, serde_json::from_slice(&outcome.1).unwrap_or_default()));
+        said(&outcome)
+    })
 }
 
 /// Takes what the server says. The end of the socket is the end of the process, whatever its threads are at.
@@ -242,6 +258,7 @@ fn work(instance: &Arc<Instance>, link: &Arc<Link>) -> std::io::Result<()> {
 /// The services of the server, over the link.
 struct Remote {
     link: Arc<Link>,
+    rehearsal: bool,
 }
 
 impl Services for Remote {
@@ -257,10 +274,23 @@ impl Services for Remote {
     }
 
     fn now(&self) -> i64 {
+        if self.rehearsal {
+            let (_, micros) = self.link.ask("now", &[]);
+            return micros.try_into().map_or(0, i64::from_be_bytes);
+        }
         Timestamp::now().0
     }
 
     fn random(&self, buffer: &mut [u8]) -> Status {
+        if self.rehearsal {
+            let length = u32::try_from(buffer.len()).unwrap_or(0);
+            let (status, bytes) = self.link.ask("random", &length.to_be_bytes());
+            if status != abi::OK || bytes.len() != buffer.len() {
+                return abi::FAILED;
+            }
+            buffer.copy_from_slice(&bytes);
+            return abi::OK;
+        }
         if SystemRandom::new().fill(buffer).is_ok() { abi::OK } else { abi::FAILED }
     }
 

@@ -47,6 +47,21 @@ struct Waiting {
     over: bool,
 }
 
+/// Why there is no process that could be called.
+#[derive(Debug)]
+pub(super) struct NotStarted {
+    /// In words.
+    pub(super) why: String,
+    /// What it has said, if it got that far.
+    pub(super) started: Option<Started>,
+}
+
+impl From<String> for NotStarted {
+    fn from(why: String) -> NotStarted {
+        NotStarted { why, started: None }
+    }
+}
+
 /// What became of a call.
 pub(super) enum Called {
     /// It was answered.
@@ -63,9 +78,9 @@ impl Connection {
         program: &Path,
         provider: &str,
         order: &Order,
-        desk: Option<Desk>,
-    ) -> Result<(Connection, Started), String> {
-        let failed = |error: io::Error| format!("its process cannot be started: {error}");
+        desk: Option<Box<dyn Desk>>,
+    ) -> Result<(Connection, Started), NotStarted> {
+        let failed = |error: io::Error| NotStarted::from(format!("its process cannot be started: {error}"));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let process = Command::new(program)
             .arg0("moorline")
@@ -94,21 +109,21 @@ impl Connection {
             from,
             to: Arc::new(Mutex::new(answers)),
             pending,
-            desk: desk.map(Arc::new),
+            desk: desk.map(Arc::from),
             provider: provider.into(),
         };
         Builder::new().name("plugin-link".into()).spawn(move || reader.run()).map_err(failed)?;
-        let order = serde_json::to_vec(order).map_err(|error| error.to_string())?;
+        let order = serde_json::to_vec(order).map_err(|error| NotStarted::from(error.to_string()))?;
         connection.send(&Frame::new(Kind::Order, 0, order)).map_err(failed)?;
         match receiver.recv_timeout(Duration::from_secs(u64::from(abi::CREATE_SECONDS))) {
             Ok(started) if started.fault.is_empty() => Ok((connection, started)),
-            Ok(started) => Err(started.fault),
+            Ok(started) => Err(NotStarted { why: started.fault.clone(), started: Some(started) }),
             Err(RecvTimeoutError::Timeout) => {
                 connection.kill();
-                Err(format!("it was not ready within {} s", abi::CREATE_SECONDS))
+                Err(format!("it was not ready within {} s", abi::CREATE_SECONDS).into())
             }
             Err(RecvTimeoutError::Disconnected) => {
-                Err(format!("its process ended while it was loaded: {}", connection.end()))
+                Err(format!("its process ended while it was loaded: {}", connection.end()).into())
             }
         }
     }
@@ -220,7 +235,7 @@ struct Reader {
     from: UnixStream,
     to: Arc<Mutex<UnixStream>>,
     pending: Arc<Pending>,
-    desk: Option<Arc<Desk>>,
+    desk: Option<Arc<dyn Desk>>,
     provider: String,
 }
 
@@ -285,7 +300,9 @@ impl Reader {
         };
         let text: String =
             String::from_utf8_lossy(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        log::log!(level, "plugin of provider {}: {text}", self.provider);
+        if !self.desk.as_ref().is_some_and(|desk| desk.note(level, &text)) {
+            log::log!(level, "plugin of provider {}: {text}", self.provider);
+        }
     }
 
     fn serve(&self, frame: Frame, counted: Arc<Mutex<()>>) {

@@ -5,6 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use serde::Serialize;
+
 use super::child;
 use crate::model::hex;
 
@@ -68,6 +70,30 @@ pub(super) fn check(path: &Path, pinned: Option<&str>) -> Result<Checked, String
         }
         _ => Ok(Checked { sha256, stamp }),
     }
+}
+
+/// What a file shows of itself, whether or not it may be loaded.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// The user that it belongs to.
+    pub owner: u32,
+    /// The group that it belongs to.
+    pub group: u32,
+    /// Permissions, as a number in the octal system.
+    pub mode: String,
+    /// Bytes.
+    pub length: u64,
+    /// In hex.
+    pub sha256: String,
+}
+
+/// Looks at a plain file; none if it cannot be read or is something else.
+pub(super) fn facts(path: &Path) -> Option<Facts> {
+    // What is no plain file may block when it is opened.
+    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let sha256 = hex(&child::digest(&mut File::open(path).ok()?).ok()?);
+    let mode = format!("{:03o}", metadata.mode() & 0o7777);
+    Some(Facts { owner: metadata.uid(), group: metadata.gid(), mode, length: metadata.len(), sha256 })
 }
 
 /// How the file is now, without reading it.

@@ -44,12 +44,26 @@ unsafe impl Send for Instance {}
 // SAFETY: as above.
 unsafe impl Sync for Instance {}
 
+/// What a library's table shows, whether or not it is taken.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The version of the contract that it was built for.
+    pub(super) interface: (u16, u16),
+    /// The functions that it has.
+    pub(super) functions: Vec<&'static str>,
+}
+
 /// What a function gave.
 pub(super) type Outcome = (Status, Vec<u8>);
 
 impl Library {
     /// Loads the library that `file` is open on; `path` is its name for messages. Says exactly what is wrong otherwise.
-    pub(super) fn load(file: OwnedFd, path: &Path, services: Box<dyn Services>) -> Result<Library, String> {
+    pub(super) fn load(
+        file: OwnedFd,
+        path: &Path,
+        services: Box<dyn Services>,
+        found: &mut Found,
+    ) -> Result<Library, String> {
         // By its descriptor, so that it is the very file that was checked.
         let name = format!("/proc/self/fd/{}", file.as_raw_fd());
         // SAFETY: running the library's initialisers is what this process is for.
@@ -80,7 +94,7 @@ impl Library {
                 abi::MINOR
             ));
         }
-        let table = take_table(table)?;
+        let table = take_table(table, found)?;
         Ok(Library { table })
     }
 
@@ -91,11 +105,6 @@ impl Library {
             Some(describe) => with_sink(|sink| unsafe { describe(sink) }),
             None => (abi::UNSUPPORTED, Vec::new()),
         }
-    }
-
-    /// The version of the contract that it was built for.
-    pub(super) fn version(&self) -> (u16, u16) {
-        (self.table.major, self.table.minor)
     }
 
     /// Makes an instance.
@@ -120,9 +129,10 @@ impl Instance {
 }
 
 /// Copies as much of a plugin's table as both know.
-fn take_table(given: *const abi::Plugin) -> Result<abi::Plugin, String> {
+fn take_table(given: *const abi::Plugin, found: &mut Found) -> Result<abi::Plugin, String> {
     // SAFETY: not null; the first fields are readable by the contract.
     let (size, major, minor) = unsafe { ((*given).size, (*given).major, (*given).minor) };
+    found.interface = (major, minor);
     if major != abi::MAJOR {
         return Err(format!(
             "it is built for version {major}.{minor} of the plugin interface; this host speaks {}.{}",
@@ -137,8 +147,18 @@ fn take_table(given: *const abi::Plugin) -> Result<abi::Plugin, String> {
     let known = known - known % align_of::<abi::Plugin>();
     // SAFETY: the plugin says that so many bytes are its table; tables grow by whole fields.
     unsafe { std::ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut table).cast::<u8>(), known) };
-    if table.describe.is_none() || table.create.is_none() || table.call.is_none() {
-        return Err("its table lacks one of describe, create and call".to_owned());
+    let functions = [
+        ("describe", table.describe.is_some()),
+        ("create", table.create.is_some()),
+        ("call", table.call.is_some()),
+        ("destroy", table.destroy.is_some()),
+    ];
+    found.functions = functions.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    // None is destroyed but by the end of the process.
+    let needed = functions.iter().filter(|(name, there)| !there && *name != "destroy");
+    let lacking: Vec<&str> = needed.map(|(name, _)| *name).collect();
+    if !lacking.is_empty() {
+        return Err(format!("its table of {size} bytes lacks the function {}", lacking.join(", ")));
     }
     Ok(table)
 }

@@ -15,8 +15,19 @@ const METHOD_CHARS: usize = 16;
 /// Longest path that is put on record, characters.
 const PATH_CHARS: usize = 256;
 
-/// See above.
-pub(super) struct Desk {
+/// What answers the questions of a plugin's process.
+pub(super) trait Desk: Send + Sync {
+    /// Does what the plugin asks for. May wait; one thread per question.
+    fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>);
+
+    /// Takes a line of the plugin's log; `false`: it belongs in the server's.
+    fn note(&self, _level: log::Level, _text: &str) -> bool {
+        false
+    }
+}
+
+/// The server's own.
+pub(super) struct ServerDesk {
     provider: Arc<ProviderConfig>,
     http: Http,
     store: Store,
@@ -27,19 +38,20 @@ fn refusal(status: Status, code: &str, message: &str) -> (Status, Vec<u8>) {
     (status, serde_json::to_vec(&refused).unwrap_or_default())
 }
 
-impl Desk {
-    pub(super) fn new(provider: Arc<ProviderConfig>, store: Store) -> Result<Desk, String> {
-        Ok(Desk { http: Http::new(&provider)?, provider, store })
-    }
-
-    /// Does what a plugin asks for. May wait; one thread per question.
-    pub(super) fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>) {
+impl Desk for ServerDesk {
+    fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>) {
         match service {
             "http" => self.fetch(request),
             "cache_get" => self.cached(request),
             "cache_put" => self.keep(request),
             _ => (abi::UNSUPPORTED, Vec::new()),
         }
+    }
+}
+
+impl ServerDesk {
+    pub(super) fn new(provider: Arc<ProviderConfig>, store: Store) -> Result<ServerDesk, String> {
+        Ok(ServerDesk { http: Http::new(&provider)?, provider, store })
     }
 
     fn fetch(&self, request: &[u8]) -> (Status, Vec<u8>) {
@@ -140,7 +152,7 @@ impl Desk {
 }
 
 /// Seconds, length of the key, key, value.
-fn parse_put(request: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+pub(super) fn parse_put(request: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (seconds, rest) = request.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;

@@ -11,7 +11,7 @@ use moorline_plugin::schema::{Anchor, Description, Refused, Setup};
 use super::child::{Order, Started};
 use super::connection::{Called, Connection};
 use super::file::{self, Checked};
-use super::services::Desk;
+use super::services::ServerDesk;
 use super::{CallError, Condition, ProviderStatus};
 use crate::config::providers::ProviderConfig;
 use crate::ops::lock::lock;
@@ -44,6 +44,7 @@ struct State {
     anchors: Vec<Anchor>,
     restarts: u64,
     last: Option<(Checked, Started)>,
+    last_error: Option<(String, Instant)>,
     stopped: bool,
 }
 
@@ -184,9 +185,15 @@ impl Supervisor {
             settings: config.settings.clone(),
             anchors: lock(&self.state).anchors.clone(),
         };
-        let order = Order { library: config.library.clone(), sha256: checked.sha256.clone(), setup: Some(setup) };
-        let desk = Desk::new(Arc::clone(config), self.store.clone())?;
-        let (connection, started) = Connection::start(&self.program, &config.id, &order, Some(desk))?;
+        let order = Order {
+            library: config.library.clone(),
+            sha256: checked.sha256.clone(),
+            setup: Some(setup),
+            rehearsal: false,
+        };
+        let desk = ServerDesk::new(Arc::clone(config), self.store.clone())?;
+        let (connection, started) =
+            Connection::start(&self.program, &config.id, &order, Some(Box::new(desk))).map_err(|not| not.why)?;
         let description = started.description.as_ref();
         if description.is_some_and(|found| found.kind != config.kind) {
             return Err("it is a plugin of another kind".to_owned());
@@ -232,6 +239,7 @@ impl Supervisor {
         let since = state.down.as_ref().map_or(now, |down| down.since);
         log::error!("provider {} is down: {}: {why}", self.config.id, self.config.library.display());
         let stamp = file::stamp(&self.config.library);
+        state.last_error = Some((why.clone(), now));
         state.down = Some(Down { why, since, in_a_row, next: now + pause, stamp });
     }
 
@@ -284,13 +292,17 @@ impl Supervisor {
             kind: self.config.kind,
             kind_word: self.config.kind_word.clone(),
             library: self.config.library.clone(),
+            pinned: self.config.sha256.is_some(),
             sha256: state.last.as_ref().map(|(checked, _)| checked.sha256.clone()),
+            file_problem: None,
             confined: state.last.as_ref().map(|(_, started)| started.confined.clone()),
             description,
             condition,
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             restarts: state.restarts,
+            last_error: state.last_error.as_ref().map(|(why, _)| why.clone()),
+            last_error_seconds: state.last_error.as_ref().map(|(_, at)| at.elapsed().as_secs()),
         }
     }
 }
