@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use crate::harness;
 
+mod cc;
+mod header;
+
 /// A server with one provider.
 struct Site {
     app: App,
