@@ -271,6 +271,8 @@ fn missing(expected: &Value, found: &Value, place: &str) -> Vec<String> {
             .flat_map(|(key, value)| {
                 let place = format!("{place}.{key}");
                 match found.get(key) {
+                    None | Some(Value::Null) if value.is_null() => Vec::new(),
+                    Some(found) if value.is_null() => vec![format!("{place} is {found} where none is expected")],
                     Some(found) => missing(value, found, &place),
                     None => vec![format!("{place} is missing")],
                 }

@@ -87,7 +87,7 @@ pub struct Exchange {
 pub struct Expect {
     /// `ok`, `refused`, `unavailable`, `invalid`, `unsupported` or `failed`.
     pub status: String,
-    /// Members that the reply must have, with these values; others are not looked at.
+    /// Members that the reply must have, with these values (`null`: must not have); others are not looked at.
     #[serde(default)]
     pub reply: Value,
     /// The refusal's code.

@@ -82,7 +82,7 @@ pub(crate) fn validate(site: &Site, access_token: &str) -> Answer<Validity> {
 }
 
 /// Sends a form; gives a token, or the provider's own error and what it says about it.
-fn ask(site: &Site, mut form: Vec<(&str, &str)>) -> Answer<Result<Token, (String, String)>> {
+fn ask<'a>(site: &'a Site, mut form: Vec<(&str, &'a str)>) -> Answer<Result<Token, (String, String)>> {
     form.push(("client_id", &site.settings.client_id));
     if !site.settings.client_secret.is_empty() {
         form.push(("client_secret", &site.settings.client_secret));
