@@ -7,6 +7,8 @@
 //! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
 //! | `http` | the one way out of the server, to hosts that the operator has named |
 //! | `file` | which libraries are loaded at all |
+//! | `elf` | whether a file can be a library of this machine |
+//! | `words` | what plugins say, made fit to be shown |
 //! | `frame` | how server and process talk |
 //! | `child` | the process's side: `moorline plugin-host` |
 //! | `confine` | what the process may not do |
@@ -15,12 +17,14 @@
 mod child;
 mod confine;
 mod connection;
+mod elf;
 mod file;
 mod frame;
 mod http;
 mod library;
 mod services;
 mod supervisor;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -133,6 +137,8 @@ pub struct ProviderStatus {
     pub confined: Option<Confined>,
     /// What the library says of itself.
     pub description: Option<Description>,
+    /// Why its changed library is not in use; the process of the one before goes on.
+    pub not_loaded: Option<String>,
     /// How it is.
     #[serde(flatten)]
     pub condition: Condition,

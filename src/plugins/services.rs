@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use moorline_plugin::abi::{self, Status};
-use moorline_plugin::schema::{HttpRequest, Refused};
+use moorline_plugin::schema::{HttpRequest, Kind, Refused};
 
-use super::http::{Fault, Http, Target};
+use super::http::{self, Fault, Http, Target};
 use crate::config::providers::ProviderConfig;
 use crate::model::Timestamp;
 use crate::store::{Store, egress, plugin_cache};
@@ -18,18 +18,25 @@ const PATH_CHARS: usize = 256;
 /// See above.
 pub(super) struct Desk {
     provider: Arc<ProviderConfig>,
+    /// Whose cache entries are this provider's: an id is unique within its kind only.
+    owner: String,
     http: Http,
     store: Store,
 }
 
-fn refusal(status: Status, code: &str, message: &str) -> (Status, Vec<u8>) {
+/// A refusal as a plugin gets it.
+pub(super) fn refusal(status: Status, code: &str, message: &str) -> (Status, Vec<u8>) {
     let refused = Refused { code: code.to_owned(), message: message.to_owned(), retry_after: None };
     (status, serde_json::to_vec(&refused).unwrap_or_default())
 }
 
 impl Desk {
     pub(super) fn new(provider: Arc<ProviderConfig>, store: Store) -> Result<Desk, String> {
-        Ok(Desk { http: Http::new(&provider)?, provider, store })
+        let owner = match provider.kind {
+            Kind::Identity => format!("identity/{}", provider.id),
+            Kind::ExternalAuth => format!("external-auth/{}", provider.id),
+        };
+        Ok(Desk { http: Http::new(&provider)?, owner, provider, store })
     }
 
     /// Does what a plugin asks for. May wait; one thread per question.
@@ -47,8 +54,8 @@ impl Desk {
             Ok(request) => request,
             Err(error) => return refusal(abi::INVALID, "invalid", &format!("the request is not as agreed: {error}")),
         };
-        if request.body.len() > abi::HTTP_BODY_BYTES {
-            return refusal(abi::INVALID, "too_large", "the body of the request is too large");
+        if let Some(why) = http::fault_of(&request) {
+            return refusal(abi::INVALID, "invalid", &why);
         }
         let target = match Target::of(&request.url) {
             Ok(target) => target,
@@ -105,7 +112,7 @@ impl Desk {
 
     fn cached(&self, key: &[u8]) -> (Status, Vec<u8>) {
         let sealer = self.store.sealer();
-        let found = self.store.read(|conn| plugin_cache::get(conn, sealer, &self.provider.id, key, Timestamp::now()));
+        let found = self.store.read(|conn| plugin_cache::get(conn, sealer, &self.owner, key, Timestamp::now()));
         match found {
             Ok(Some(value)) => (abi::OK, value),
             Ok(None) => (abi::UNSUPPORTED, Vec::new()),
@@ -119,11 +126,11 @@ impl Desk {
     fn keep(&self, request: &[u8]) -> (Status, Vec<u8>) {
         let Some((seconds, key, value)) = parse_put(request) else { return (abi::INVALID, Vec::new()) };
         let until = Timestamp::now().plus(std::time::Duration::from_secs(u64::from(seconds)));
-        let sealed = match plugin_cache::seal(self.store.sealer(), &self.provider.id, key, value) {
+        let sealed = match plugin_cache::seal(self.store.sealer(), &self.owner, key, value) {
             Ok(sealed) => sealed,
             Err(_) => return (abi::FAILED, Vec::new()),
         };
-        let (provider, key) = (self.provider.id.clone(), key.to_vec());
+        let (provider, key) = (self.owner.clone(), key.to_vec());
         let written = self.store.write(move |write| {
             if seconds == 0 {
                 plugin_cache::remove(write, &provider, &key)?;
