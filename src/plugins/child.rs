@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
+use std::time::Duration;
 
 use moorline_plugin::abi::{self, Status};
 use moorline_plugin::schema::{Description, Refused, Setup};
@@ -21,10 +22,15 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{self, Confined};
+use super::connection::SERVICES_AT_ONCE;
+use super::elf;
 use super::frame::{Frame, Kind};
 use super::library::{Found, Instance, Library, Outcome, Services};
 use crate::model::{Timestamp, hex};
 use crate::ops::lock::lock;
+
+/// Time for the destructors of a library when the server has gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a plugin process is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -74,7 +80,12 @@ pub fn run() -> ExitCode {
 fn serve(socket: UnixStream) -> std::io::Result<()> {
     let mut from = socket.try_clone()?;
     let order: Order = serde_json::from_slice(&Frame::read(&mut from)?.payload)?;
-    let link = Arc::new(Link { to: Mutex::new(socket), waiting: Mutex::default(), calls: Calls::default() });
+    let link = Arc::new(Link {
+        to: Mutex::new(socket),
+        waiting: Mutex::default(),
+        fewer: Condvar::new(),
+        calls: Calls::default(),
+    });
     let mut started = Started::default();
     let instance = match start(&order, from, &link, &mut started) {
         Ok(instance) => instance,
@@ -103,6 +114,7 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
     if found != order.sha256 {
         return Err(format!("it changed while it was loaded: its SHA-256 is {found}, not {}", order.sha256));
     }
+    elf::check(&file)?;
     // Threads inherit what their maker is confined by, so this comes before the first.
     started.confined = confine::confine(path);
     let listening = Arc::clone(link);
@@ -132,17 +144,29 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
 /// Takes what the server says. The end of the socket is the end of the process, whatever its threads are at.
 fn listen(mut from: UnixStream, link: &Link) {
     loop {
-        let Ok(frame) = Frame::read(&mut from) else { std::process::exit(0) };
+        let Ok(frame) = Frame::read(&mut from) else { leave() };
         match frame.kind {
             Kind::Call => link.calls.put(frame),
             Kind::Served => {
-                if let Some(waiting) = lock(&link.waiting).remove(&frame.mark) {
+                if let Some(waiting) = link.forget(frame.mark) {
                     let _ = waiting.send(frame);
                 }
             }
             _ => {}
         }
     }
+}
+
+/// Ends the process; also when the library's destructors hang.
+fn leave() -> ! {
+    let late = || {
+        std::thread::sleep(LEAVE_WITHIN);
+        std::process::abort();
+    };
+    if Builder::new().name("end".into()).spawn(late).is_err() {
+        std::process::abort();
+    }
+    std::process::exit(0)
 }
 
 /// SHA-256 of a whole file.
@@ -170,6 +194,8 @@ struct Link {
     to: Mutex<UnixStream>,
     /// Threads that wait for the server, by mark.
     waiting: Mutex<HashMap<u64, SyncSender<Frame>>>,
+    /// Told whenever a thread waits no more.
+    fewer: Condvar,
     calls: Calls,
 }
 
@@ -178,18 +204,30 @@ impl Link {
         frame.write(&mut *lock(&self.to))
     }
 
+    /// Who waits under this mark, no longer.
+    fn forget(&self, mark: u64) -> Option<SyncSender<Frame>> {
+        let waiting = lock(&self.waiting).remove(&mark);
+        self.fewer.notify_one();
+        waiting
+    }
+
     /// Asks the server and waits.
     fn ask(&self, service: &str, request: &[u8]) -> Outcome {
         let (sender, receiver) = sync_channel(1);
         let mark = {
-            let mut waiting = lock(&self.waiting);
+            // A plugin's own threads may ask as well; the server takes only so many at once.
+            let waiting = lock(&self.waiting);
+            let mut waiting = self
+                .fewer
+                .wait_while(waiting, |waiting| waiting.len() >= SERVICES_AT_ONCE)
+                .unwrap_or_else(PoisonError::into_inner);
             // Threads that wait are few, so a free mark is near.
             let mark = (0..).find(|mark| !waiting.contains_key(mark)).unwrap_or(0);
             waiting.insert(mark, sender);
             mark
         };
         if self.send(&Frame::named(Kind::Serve, mark, service, request)).is_err() {
-            lock(&self.waiting).remove(&mark);
+            self.forget(mark);
             return (abi::FAILED, Vec::new());
         }
         match receiver.recv().ok().as_ref().and_then(Frame::number_and_rest) {

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -29,7 +28,8 @@ pub(super) struct Checked {
 pub(super) struct Stamp {
     inode: u64,
     length: u64,
-    written: Option<SystemTime>,
+    /// Last change of content, owner or mode, seconds and nanoseconds.
+    changed: (i64, i64),
 }
 
 /// Looks at a library: an absolute path, a plain file that nobody but root and this user can change, and with the hash that
@@ -54,11 +54,12 @@ pub(super) fn check(path: &Path, pinned: Option<&str>) -> Result<Checked, String
             metadata.mode() & 0o777
         ));
     }
-    if let Some(folder) = path.parent()
-        && let Ok(folder_data) = folder.metadata()
-    {
-        let exposed = folder_data.mode() & WRITABLE_BY_OTHERS != 0 && folder_data.mode() & STICKY == 0;
-        if exposed || !mine(folder_data.uid()) {
+    // A link leads through two rows of folders, and whoever can write one of them can put another file there.
+    let real = path.canonicalize().map_err(|error| format!("it cannot be looked at: {error}"))?;
+    for folder in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let found = folder.metadata().map_err(|error| format!("{} cannot be looked at: {error}", folder.display()))?;
+        let exposed = found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0;
+        if exposed || !mine(found.uid()) {
             return Err(format!("others can put another file in its place: look at the folder {}", folder.display()));
         }
     }
@@ -102,5 +103,5 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 fn stamp_of(metadata: &std::fs::Metadata) -> Stamp {
-    Stamp { inode: metadata.ino(), length: metadata.len(), written: metadata.modified().ok() }
+    Stamp { inode: metadata.ino(), length: metadata.len(), changed: (metadata.ctime(), metadata.ctime_nsec()) }
 }

@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use moorline_plugin::abi::{self, Bytes, Sink, Status};
 
+/// Major versions whose symbol is looked for when ours is not there, to name the version that a library was built for.
+const MAJORS: u16 = 16;
+
 /// What the host does for a plugin.
 pub(super) trait Services: Send + Sync {
     /// One HTTP request, as JSON.
@@ -72,13 +75,8 @@ impl Library {
         std::mem::forget(file);
         let handle = handle.map_err(|error| explain(&words(&error), &name, path))?;
         // SAFETY: the symbol has this type by the contract.
-        let entry =
-            unsafe { handle.get::<abi::Entry>(abi::SYMBOL.as_bytes()) }.map(|symbol| *symbol).map_err(|_| {
-                format!(
-                    "it has no symbol {}: it is not a plugin of Moorline, or one of another major version",
-                    abi::SYMBOL
-                )
-            })?;
+        let symbol = unsafe { handle.get::<abi::Entry>(abi::SYMBOL.as_bytes()) }.map(|symbol| *symbol);
+        let entry = symbol.map_err(|_| other_major(&handle))?;
         // Never unloaded: threads and thread-local values of the library may outlive any use of it.
         std::mem::forget(handle);
         if SERVICES.set(services).is_err() {
@@ -161,6 +159,23 @@ fn take_table(given: *const abi::Plugin, found: &mut Found) -> Result<abi::Plugi
         return Err(format!("its table of {size} bytes lacks the function {}", lacking.join(", ")));
     }
     Ok(table)
+}
+
+/// Why a library without our symbol is none for this host.
+fn other_major(handle: &Handle) -> String {
+    let name = abi::SYMBOL.trim_end_matches(|c: char| c.is_ascii_digit());
+    let has = |major: &u16| {
+        // SAFETY: the address is only looked at.
+        *major != abi::MAJOR && unsafe { handle.get::<*const c_void>(format!("{name}{major}").as_bytes()) }.is_ok()
+    };
+    match (0..=MAJORS).find(has) {
+        Some(major) => format!(
+            "it is built for major version {major} of the plugin interface; this host speaks {}.{}",
+            abi::MAJOR,
+            abi::MINOR
+        ),
+        None => format!("it has no symbol {}: it is not a plugin of Moorline", abi::SYMBOL),
+    }
 }
 
 /// What the loader said; its error only names the function, and holds the words.

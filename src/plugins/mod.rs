@@ -8,6 +8,8 @@
 //! | `http` | the one way out of the server, to hosts that the operator has named |
 //! | `rehearsal` | a library and a recorded conversation instead of the server |
 //! | `file` | which libraries are loaded at all |
+//! | `elf` | whether a file can be a library of this machine |
+//! | `words` | what plugins say, made fit to be shown |
 //! | `frame` | how server and process talk |
 //! | `child` | the process's side: `moorline plugin-host` |
 //! | `confine` | what the process may not do |
@@ -16,6 +18,7 @@
 mod child;
 mod confine;
 mod connection;
+mod elf;
 mod file;
 mod frame;
 mod http;
@@ -23,6 +26,7 @@ mod library;
 mod rehearsal;
 mod services;
 mod supervisor;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -144,6 +148,8 @@ pub struct ProviderStatus {
     pub confined: Option<Confined>,
     /// What the library says of itself.
     pub description: Option<Description>,
+    /// Why its changed library is not in use; the process of the one before goes on.
+    pub not_loaded: Option<String>,
     /// How it is.
     #[serde(flatten)]
     pub condition: Condition,

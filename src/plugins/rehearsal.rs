@@ -16,10 +16,14 @@ use super::connection::{Called, Connection, NotStarted};
 use super::file;
 use super::http::Target;
 use super::services::{Desk, parse_put};
+use super::words;
 use crate::ops::lock::lock;
 
 /// Lines of log that are kept of a case; about 200 bytes each.
 const LOG_LINES: usize = 1_000;
+
+/// Longest line that says what was wrong, bytes.
+const LINE_BYTES: usize = 4_096;
 
 /// What became of a case.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +62,9 @@ pub fn rehearse(program: &Path, library: &Path, case: &Case) -> Result<Played, S
             Err(NotStarted { started: None, why }) => Err(Refusal::failed(why)),
         }
     };
-    let wrong = play_case(case, &replay, make, call);
+    // What comes from the plugin must not play with the author's terminal.
+    let wrong: Vec<String> =
+        play_case(case, &replay, make, call).iter().map(|line| words::clean(line, LINE_BYTES)).collect();
     match broken {
         Some(why) => Err(why),
         None => Ok(Played { case: case.name.clone(), wrong, log: std::mem::take(&mut *lock(&log)) }),

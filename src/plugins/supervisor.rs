@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use moorline_plugin::abi;
@@ -12,7 +12,7 @@ use super::child::{Order, Started};
 use super::connection::{Called, Connection};
 use super::file::{self, Checked};
 use super::services::ServerDesk;
-use super::{CallError, Condition, ProviderStatus};
+use super::{CallError, Condition, ProviderStatus, words};
 use crate::config::providers::ProviderConfig;
 use crate::ops::lock::lock;
 use crate::store::Store;
@@ -45,13 +45,37 @@ struct State {
     restarts: u64,
     last: Option<(Checked, Started)>,
     last_error: Option<(String, Instant)>,
+    passed_over: Option<PassedOver>,
     stopped: bool,
+}
+
+/// A changed library that could not take the place of the running one.
+struct PassedOver {
+    why: String,
+    stamp: Option<file::Stamp>,
+    next: Instant,
+}
+
+/// What a call may use.
+enum Usable {
+    /// This process.
+    Yes(Running),
+    /// This process, if the changed library is no good.
+    Changed(Running),
+    /// Nothing runs.
+    No,
 }
 
 #[derive(Clone)]
 struct Running {
     connection: Arc<Connection>,
     checked: Checked,
+}
+
+impl Running {
+    fn is(&self, other: &Running) -> bool {
+        Arc::ptr_eq(&self.connection, &other.connection)
+    }
 }
 
 #[derive(Clone)]
@@ -116,7 +140,11 @@ impl Supervisor {
         let within = Duration::from_secs(u64::from(abi::CALL_SECONDS));
         match running.connection.call(method, request, within) {
             Called::Answered(status, reply) => {
-                lock(&self.state).down = None;
+                let mut state = lock(&self.state);
+                if state.running.as_ref().is_some_and(|now| now.is(&running)) {
+                    state.down = None;
+                }
+                drop(state);
                 outcome(status, reply)
             }
             Called::TimedOut => {
@@ -132,58 +160,91 @@ impl Supervisor {
         }
     }
 
-    /// The running process; started if need be.
+    /// The running process; started if need be. When its library was changed, the new one takes over if it can be loaded;
+    /// else the old one goes on, and `status` says why.
     fn running(&self) -> Result<Running, CallError> {
-        if let Some(running) = self.usable()? {
-            return Ok(running);
-        }
-        let _one = lock(&self.starting);
+        let _one = match self.usable()? {
+            Usable::Yes(running) => return Ok(running),
+            Usable::No => lock(&self.starting),
+            Usable::Changed(running) => match self.starting.try_lock() {
+                Ok(one) => one,
+                Err(TryLockError::Poisoned(one)) => one.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(running),
+            },
+        };
         // Somebody else may have started it meanwhile.
-        if let Some(running) = self.usable()? {
-            return Ok(running);
-        }
+        let old = match self.usable()? {
+            Usable::Yes(running) => return Ok(running),
+            Usable::Changed(running) => Some(running),
+            Usable::No => None,
+        };
         let checked = file::check(&self.config.library, self.config.sha256.as_deref());
-        let started = checked.and_then(|checked| self.start(checked));
-        match started {
-            Ok(running) => Ok(running),
-            Err(why) => {
+        if let (Some(old), Ok(checked)) = (&old, &checked)
+            && old.checked.sha256 == checked.sha256
+        {
+            return Ok(self.touched(old, checked));
+        }
+        match (checked.and_then(|checked| self.start(checked)), old) {
+            (Ok(running), _) => Ok(running),
+            (Err(why), Some(old)) => {
+                self.pass_over(why);
+                Ok(old)
+            }
+            (Err(why), None) => {
                 self.down(why.clone());
                 Err(CallError::Down(why))
             }
         }
     }
 
-    /// The process if it runs and its file is still the same; an error while it is not to be tried.
-    fn usable(&self) -> Result<Option<Running>, CallError> {
+    /// What there is to use; an error while nothing is to be tried.
+    fn usable(&self) -> Result<Usable, CallError> {
         let stamp = file::stamp(&self.config.library);
         let mut state = lock(&self.state);
         if state.stopped {
             return Err(CallError::Down("the server stops".to_owned()));
         }
         if let Some(running) = state.running.clone() {
-            if !running.connection.is_alive() {
-                state.running = None;
-            } else if stamp.is_some_and(|stamp| stamp != running.checked.stamp) {
-                log::info!("the library of provider {} was changed and is loaded anew", self.config.id);
-                // Calls under way keep the old process until they are done.
-                state.running = None;
-            } else {
-                return Ok(Some(running));
+            let known = |passed: &PassedOver| passed.stamp == stamp && Instant::now() < passed.next;
+            if running.connection.is_alive() {
+                let goes_on = stamp == Some(running.checked.stamp) || state.passed_over.as_ref().is_some_and(known);
+                return Ok(if goes_on { Usable::Yes(running) } else { Usable::Changed(running) });
             }
+            state.running = None;
         }
         match &state.down {
             Some(down) if Instant::now() < down.next && down.stamp == stamp => Err(CallError::Down(down.why.clone())),
-            _ => Ok(None),
+            _ => Ok(Usable::No),
         }
+    }
+
+    /// The file was written anew with the same content: the process stays.
+    fn touched(&self, old: &Running, checked: &Checked) -> Running {
+        let running = Running { connection: Arc::clone(&old.connection), checked: checked.clone() };
+        let mut state = lock(&self.state);
+        state.passed_over = None;
+        if state.running.as_ref().is_some_and(|now| now.is(old)) {
+            state.running = Some(running.clone());
+        }
+        running
+    }
+
+    /// The changed library is no good.
+    fn pass_over(&self, why: String) {
+        let library = self.config.library.display();
+        log::error!("provider {}: {library} was changed, and the one before goes on: {why}", self.config.id);
+        let stamp = file::stamp(&self.config.library);
+        lock(&self.state).passed_over = Some(PassedOver { why, stamp, next: Instant::now() + PAUSE_MOST });
     }
 
     fn start(&self, checked: Checked) -> Result<Running, String> {
         let config = &self.config;
+        let anchors = lock(&self.state).anchors.clone();
         let setup = Setup {
             provider: config.id.clone(),
             kind: config.kind_word.clone(),
             settings: config.settings.clone(),
-            anchors: lock(&self.state).anchors.clone(),
+            anchors: anchors.clone(),
         };
         let order = Order {
             library: config.library.clone(),
@@ -211,9 +272,24 @@ impl Supervisor {
         );
         let running = Running { connection: Arc::new(connection), checked: checked.clone() };
         let mut state = lock(&self.state);
+        if state.anchors != anchors {
+            // Changed meanwhile: an instance with the old ones must not be used.
+            drop(state);
+            drop(running);
+            return self.start(checked);
+        }
         state.restarts += u64::from(state.last.is_some());
         state.last = Some((checked, started));
-        state.running = Some(running.clone());
+        state.passed_over = None;
+        let old = state.running.replace(running.clone());
+        let stopped = state.stopped;
+        drop(state);
+        // Calls under way keep the old process until they are done; without any, it ends here.
+        drop(old);
+        if stopped {
+            running.connection.kill();
+            return Err("the server stops".to_owned());
+        }
         Ok(running)
     }
 
@@ -221,8 +297,7 @@ impl Supervisor {
     fn failed(&self, running: &Running, why: String) {
         {
             let mut state = lock(&self.state);
-            let current = state.running.as_ref().is_some_and(|now| Arc::ptr_eq(&now.connection, &running.connection));
-            if !current {
+            if !state.running.as_ref().is_some_and(|now| now.is(running)) {
                 return;
             }
             state.running = None;
@@ -255,8 +330,10 @@ impl Supervisor {
         let mut state = lock(&self.state);
         if state.anchors != anchors {
             state.anchors = anchors;
-            state.running = None;
             state.down = None;
+            let old = state.running.take();
+            drop(state);
+            drop(old);
         }
     }
 
@@ -297,6 +374,7 @@ impl Supervisor {
             file_problem: None,
             confined: state.last.as_ref().map(|(_, started)| started.confined.clone()),
             description,
+            not_loaded: state.running.as_ref().and(state.passed_over.as_ref()).map(|passed| passed.why.clone()),
             condition,
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
@@ -311,7 +389,8 @@ fn outcome(status: abi::Status, reply: Vec<u8>) -> Result<Vec<u8>, CallError> {
     if status == abi::OK {
         return Ok(reply);
     }
-    let refused: Refused = serde_json::from_slice(&reply).unwrap_or_default();
+    let mut refused: Refused = serde_json::from_slice(&reply).unwrap_or_default();
+    words::clean_refusal(&mut refused);
     Err(match status {
         abi::REFUSED => CallError::Refused(refused),
         abi::UNAVAILABLE => CallError::Unavailable(refused),

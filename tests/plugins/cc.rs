@@ -29,8 +29,8 @@ pub fn source(name: &str) -> PathBuf {
 
 /// Builds a fixture as a shared library into `folder`; `arguments` may hold `-D…`.
 pub fn library(folder: &Path, name: &str, arguments: &[&str]) -> PathBuf {
-    let output = folder.join(format!("{name}.so"));
+    let output = folder.join(format!("{}.so", name.trim_end_matches(".c")));
     let all = [&["-shared", "-fPIC", "-fvisibility=hidden"], arguments].concat();
-    cc(&all, &source("plugin.c"), &output);
+    cc(&all, &source(name), &output);
     output
 }

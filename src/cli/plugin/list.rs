@@ -77,6 +77,12 @@ fn shown(provider: &Value) -> String {
     if has("file_problem") {
         line("file", text(provider, "file_problem"));
     }
+    if has("not_loaded") {
+        line(
+            "not loaded",
+            format!("the library was changed, and the one before goes on: {}", text(provider, "not_loaded")),
+        );
+    }
     if has("calls") {
         let [calls, failures, restarts] = ["calls", "failures", "restarts"].map(|key| text(provider, key));
         line("so far", format!("{calls} calls, {failures} failures, {restarts} restarts"));

@@ -11,8 +11,8 @@ mod provider;
 mod web;
 
 use moorline_plugin::schema::{
-    Authorize, AuthorizeRequest, ExchangeRequest, GitCredentials, Provider, RefreshRequest, Setup, Token, TokenRequest,
-    Validity,
+    Authorize, AuthorizeRequest, ExchangeRequest, GitCredentials, Provider, RefreshRequest, Setup,
+    Token, TokenRequest, Validity,
 };
 use moorline_plugin::{Answer, ExternalAuth, Host, Refusal};
 use serde::Deserialize;
@@ -78,8 +78,14 @@ impl ExternalAuth for Site {
             query.push(("code_challenge", challenge));
             query.push(("code_challenge_method", "S256"));
         }
-        let mark = if self.settings.auth_url.contains('?') { '&' } else { '?' };
-        Ok(Authorize { url: format!("{}{mark}{}", self.settings.auth_url, web::form(&query)) })
+        let mark = if self.settings.auth_url.contains('?') {
+            '&'
+        } else {
+            '?'
+        };
+        Ok(Authorize {
+            url: format!("{}{mark}{}", self.settings.auth_url, web::form(&query)),
+        })
     }
 
     fn exchange(&self, request: ExchangeRequest) -> Answer<Token> {
@@ -95,7 +101,10 @@ impl ExternalAuth for Site {
     }
 
     fn git_credentials(&self, request: TokenRequest) -> Answer<GitCredentials> {
-        Ok(GitCredentials { username: "oauth2".into(), password: request.access_token })
+        Ok(GitCredentials {
+            username: "oauth2".into(),
+            password: request.access_token,
+        })
     }
 }
 
@@ -107,7 +116,8 @@ mod tests {
     /// The same as `moorline plugin test LIBRARY --recording recordings`, without the library.
     #[test]
     fn behaves_as_recorded() {
-        let recording = Recording::parse(include_str!("../recordings/cases.json")).expect("a recording");
+        let recording =
+            Recording::parse(include_str!("../recordings/cases.json")).expect("a recording");
         let wrong = play::<OfExternalAuth<super::Site>>(&recording);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }

@@ -13,7 +13,9 @@ pub(crate) fn form(pairs: &[(&str, &str)]) -> String {
         text.push('=');
         for byte in value.bytes() {
             match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => text.push(char::from(byte)),
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                    text.push(char::from(byte))
+                }
                 // Writing to a string cannot fail.
                 _ => drop(write!(text, "%{byte:02X}")),
             }
