@@ -143,7 +143,7 @@ pub(super) struct NotStarted {
     /// In words.
     pub(super) why: String,
     /// What it has said, if it got that far.
-    pub(super) started: Option<Started>,
+    pub(super) started: Option<Box<Started>>,
 }
 
 impl From<String> for NotStarted {
@@ -211,7 +211,7 @@ impl Connection {
         }
         match receiver.recv_timeout(Duration::from_secs(u64::from(abi::CREATE_SECONDS))) {
             Ok(started) if started.fault.is_empty() => Ok((connection, started)),
-            Ok(started) => Err(NotStarted { why: started.fault.clone(), started: Some(started) }),
+            Ok(started) => Err(NotStarted { why: started.fault.clone(), started: Some(Box::new(started)) }),
             Err(RecvTimeoutError::Timeout) => Err(format!("it was not ready within {} s", abi::CREATE_SECONDS).into()),
             Err(RecvTimeoutError::Disconnected) => ended(),
         }

@@ -324,7 +324,7 @@ pub fn inspect(program: &Path, library: &Path, pinned: Option<&str>) -> Inspecti
         Err(NotStarted { why, started }) => {
             found.problem = Some(why);
             let Some(started) = started else { return found };
-            started
+            *started
         }
     };
     // Zero: it did not get as far as its table.

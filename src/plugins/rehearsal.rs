@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::child::Order;
 use super::connection::{Called, Connection, NotStarted};
 use super::file;
-use super::http::Target;
+use super::http::{Target, fault_of};
 use super::services::{Desk, parse_put};
 use super::words;
 use crate::ops::lock::lock;
@@ -138,8 +138,8 @@ impl Stage {
     fn fetch(&self, request: &[u8]) -> Answer<Vec<u8>> {
         let request: HttpRequest = serde_json::from_slice(request)
             .map_err(|error| Refusal::invalid(format!("the request is not as agreed: {error}")))?;
-        if request.body.len() > abi::HTTP_BODY_BYTES {
-            return Err(Refusal::invalid("the body of the request is too large"));
+        if let Some(why) = fault_of(&request) {
+            return Err(Refusal::invalid(why));
         }
         Target::of(&request.url).map_err(Refusal::invalid)?;
         let response = self.replay.http(&request)?;

@@ -135,7 +135,7 @@ impl Case {
                 if !fault.is_empty() && !FAULTS.contains(&fault) {
                     return Err(format!("{method}: the fault {fault:?} is none of {}", FAULTS.join(", ")));
                 }
-                if answered == !fault.is_empty() {
+                if answered != fault.is_empty() {
                     return Err(format!("{method}: {} needs a status or a fault", exchange.url));
                 }
             }
