@@ -27,6 +27,8 @@ macro_rules! sdk {
 
 /// The SDK as a Rust project has it beside itself; its manifest is made by [`manifest`].
 const SDK: &[Template] = &[
+    // `cargo fmt` in the project must leave it alone.
+    ("moorline-plugin/.rustfmt.toml", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/.rustfmt.toml"))),
     ("moorline-plugin/README.md", sdk!("README.md")),
     ("moorline-plugin/include/moorline_plugin.h", sdk!("include/moorline_plugin.h")),
     ("moorline-plugin/src/abi.rs", sdk!("src/abi.rs")),
