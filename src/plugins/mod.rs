@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `supervisor` | one provider: starts its process when it is needed, ends a stuck one, waits longer after each failure |
 //! | `connection` | a running process: calls out, questions in |
+//! | `process` | the process itself, and the way to it |
 //! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
 //! | `http` | the one way out of the server, to hosts that the operator has named |
 //! | `file` | which libraries are loaded at all |
@@ -22,6 +23,7 @@ mod file;
 mod frame;
 mod http;
 mod library;
+mod process;
 mod services;
 mod supervisor;
 mod words;
@@ -187,7 +189,10 @@ impl Plugins {
         let failed = |message: String| CallError::Failed(Refused { code: "failed".into(), message, retry_after: None });
         let request = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
         let reply = slot.supervisor.call(method, &request)?;
-        serde_json::from_slice(&reply).map_err(|error| failed(format!("The plugin's reply is not as agreed: {error}.")))
+        // The error may quote what the plugin has said.
+        let unlike = |error: serde_json::Error| words::clean(&error.to_string(), words::SENTENCE_BYTES);
+        serde_json::from_slice(&reply)
+            .map_err(|error| failed(format!("The plugin's reply is not as agreed: {}.", unlike(error))))
     }
 
     /// Runs work that calls a provider on one of its own few threads, so that a stuck provider costs nobody else's.
@@ -257,7 +262,7 @@ pub struct Report {
 /// Loads a library in a process of its own, as the server would, and says everything about it.
 pub fn look_at(program: &Path, library: &Path, pinned: Option<&str>) -> Result<Report, String> {
     let checked = file::check(library, pinned)?;
-    let order = child::Order { library: library.to_owned(), sha256: checked.sha256.clone(), setup: None };
+    let order = child::Order { library: library.to_owned(), sha256: checked.sha256.clone(), kind: None, setup: None };
     let (_, started) = connection::Connection::start(program, "check", &order, None)?;
     Ok(Report {
         sha256: checked.sha256,
