@@ -16,7 +16,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use moorline_plugin::abi::{self, Status};
-use moorline_plugin::schema::{Description, Refused, Setup};
+use moorline_plugin::schema::{Description, Kind as PluginKind, Refused, Setup};
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,8 @@ use super::library::{Found, Instance, Library, Outcome, Services};
 use crate::model::{Timestamp, hex};
 use crate::ops::lock::lock;
 
+/// Why a library is not what the configuration asks for.
+pub(super) const OTHER_KIND: &str = "it is a plugin of another kind";
 /// Time for the destructors of a library when the server has gone.
 const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,8 @@ pub(super) struct Order {
     pub(super) library: PathBuf,
     /// SHA-256 that the file must have, in hex.
     pub(super) sha256: String,
+    /// What it must be; none: anything.
+    pub(super) kind: Option<PluginKind>,
     /// What to make the instance with; none: only look at the library.
     pub(super) setup: Option<Setup>,
     /// The server gives the clock and chance, too: a recording is played.
@@ -132,6 +136,10 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
     }
     let description: Description =
         serde_json::from_slice(&text).map_err(|error| format!("its description is not as agreed: {error}"))?;
+    // Before it is made to look at settings that are not for it.
+    if order.kind.is_some_and(|kind| kind != description.kind) {
+        return Err(OTHER_KIND.to_owned());
+    }
     started.description = Some(description);
     let Some(setup) = &order.setup else { return Ok(None) };
     let setup = serde_json::to_vec(setup).map_err(|error| error.to_string())?;

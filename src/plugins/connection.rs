@@ -2,42 +2,30 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moorline_plugin::abi::{self, Status};
 
 use super::child::{Order, Started};
 use super::frame::{Frame, Kind};
+use super::process::{Process, Writer};
 use super::services::{self, Desk};
 use super::words;
 use crate::ops::lock::lock;
 
 /// Lines of log that a plugin may write before its next call; more are dropped.
 const LOG_LINES: u32 = 200;
-/// How long a process may leave what it is sent unread. The thread that reads does nothing else, so one that does not is stopped
-/// or up to something; without this end, it would hold the server's threads for good.
-const READS_WITHIN: Duration = Duration::from_secs(10);
-/// How often a blocked write looks at the clock.
-const WRITE_SLICE: Duration = Duration::from_millis(200);
-/// How long a process that has closed its socket may take to end by itself, in steps of 10 ms.
-const END_STEPS: u32 = 50;
 /// Services that one process waits for at the same time, each a thread of the server with 2 MiB of address space.
 pub(super) const SERVICES_AT_ONCE: usize = abi::CALLS_AT_ONCE as usize + 1;
 /// Functions of a plugin's table that are shown, and the bytes of one's name.
 const FUNCTIONS: usize = 16;
 const FUNCTION_BYTES: usize = 64;
-/// Longest reason for which a plugin says that it cannot work, bytes.
-const FAULT_BYTES: usize = 1024;
 
 /// A running process. Dropping it ends it.
 pub(super) struct Connection {
@@ -45,79 +33,6 @@ pub(super) struct Connection {
     to: Arc<Writer>,
     pending: Arc<Pending>,
     marks: AtomicU64,
-}
-
-/// The process itself, ended and reaped once, by whoever sees its end first.
-struct Process {
-    pid: u32,
-    child: Mutex<Child>,
-    ended: OnceLock<String>,
-}
-
-/// The one way to the process: frames never mix, and none waits for ever.
-struct Writer {
-    turn: Mutex<()>,
-    to: UnixStream,
-}
-
-/// A socket that gives up at an instant.
-struct Patient<'a> {
-    to: &'a UnixStream,
-    until: Instant,
-}
-
-impl io::Write for Patient<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match (&mut &*self.to).write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < self.until => {}
-                done => return done,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Writer {
-    fn send(&self, frame: &Frame) -> io::Result<()> {
-        let _turn = lock(&self.turn);
-        let sent = frame.write(&mut Patient { to: &self.to, until: Instant::now() + READS_WITHIN });
-        if sent.is_err() {
-            // Half a frame may have gone, so nothing more can.
-            self.close();
-        }
-        sent
-    }
-
-    fn close(&self) {
-        let _ = self.to.shutdown(Shutdown::Both);
-    }
-}
-
-impl Process {
-    fn kill(&self) {
-        let _ = lock(&self.child).kill();
-    }
-
-    /// How it ended, in words; it is killed if it goes on without its socket.
-    fn end(&self) -> &str {
-        self.ended.get_or_init(|| {
-            // It has closed its socket, so the rest is a matter of moments.
-            for _ in 0..END_STEPS {
-                if let Ok(Some(status)) = lock(&self.child).try_wait() {
-                    return in_words(status);
-                }
-                std::thread::sleep(Duration::from_millis(10));
-            }
-            let mut child = lock(&self.child);
-            let _ = child.kill();
-            let _ = child.wait();
-            "stopped listening and was ended".to_owned()
-        })
-    }
 }
 
 /// Who waits for what.
@@ -172,26 +87,15 @@ impl Connection {
     ) -> Result<(Connection, Started), NotStarted> {
         let failed = |error: io::Error| NotStarted::from(format!("its process cannot be started: {error}"));
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        ours.set_write_timeout(Some(WRITE_SLICE)).map_err(failed)?;
         let from = ours.try_clone().map_err(failed)?;
         let order = serde_json::to_vec(order).map_err(|error| NotStarted::from(error.to_string()))?;
-        let child = Command::new(program)
-            .arg0("moorline")
-            .arg("plugin-host")
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
+        let to = Writer::new(ours).map_err(failed)?;
+        let process = Process::start(program, theirs).map_err(failed)?;
         let (sender, receiver) = sync_channel(1);
-        let process = Process { pid: child.id(), child: Mutex::new(child), ended: OnceLock::new() };
         // Whatever happens from here on, its end is waited for.
         let connection = Connection {
             process: Arc::new(process),
-            to: Arc::new(Writer { turn: Mutex::default(), to: ours }),
+            to: Arc::new(to),
             pending: Arc::default(),
             marks: AtomicU64::new(1),
         };
@@ -264,26 +168,6 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.kill();
         self.process.end();
-    }
-}
-
-fn in_words(status: ExitStatus) -> String {
-    match (status.signal(), status.code()) {
-        (Some(signal), _) => {
-            let name = match signal {
-                4 => " (illegal instruction)",
-                6 => " (abort)",
-                7 => " (bus error)",
-                8 => " (arithmetic)",
-                9 => " (killed)",
-                11 => " (segmentation fault)",
-                31 => " (forbidden system call)",
-                _ => "",
-            };
-            format!("ended by signal {signal}{name}")
-        }
-        (None, Some(code)) => format!("ended with exit code {code}"),
-        (None, None) => "ended".to_owned(),
     }
 }
 
@@ -364,7 +248,7 @@ impl Reader {
     fn started(&self, frame: &Frame) {
         let sender = lock(&self.pending.state).started.take();
         if let (Some(sender), Ok(mut started)) = (sender, serde_json::from_slice::<Started>(&frame.payload)) {
-            started.fault = words::clean(&started.fault, FAULT_BYTES);
+            started.fault = words::clean(&started.fault, words::SENTENCE_BYTES);
             if let Some(description) = &mut started.description {
                 words::clean_description(description);
             }
@@ -372,7 +256,7 @@ impl Reader {
             for name in &mut started.functions {
                 *name = words::clean(name, FUNCTION_BYTES);
             }
-            started.confined.landlock = words::clean(&started.confined.landlock, FAULT_BYTES);
+            started.confined.landlock = words::clean(&started.confined.landlock, words::SENTENCE_BYTES);
             let _ = sender.send(started);
         }
     }

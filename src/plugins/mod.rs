@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `supervisor` | one provider: starts its process when it is needed, ends a stuck one, waits longer after each failure |
 //! | `connection` | a running process: calls out, questions in |
+//! | `process` | the process itself, and the way to it |
 //! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
 //! | `http` | the one way out of the server, to hosts that the operator has named |
 //! | `rehearsal` | a library and a recorded conversation instead of the server |
@@ -23,6 +24,7 @@ mod file;
 mod frame;
 mod http;
 mod library;
+mod process;
 mod rehearsal;
 mod services;
 mod supervisor;
@@ -202,7 +204,10 @@ impl Plugins {
         let failed = |message: String| CallError::Failed(Refused { code: "failed".into(), message, retry_after: None });
         let request = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
         let reply = slot.supervisor.call(method, &request)?;
-        serde_json::from_slice(&reply).map_err(|error| failed(format!("The plugin's reply is not as agreed: {error}.")))
+        // The error may quote what the plugin has said.
+        let unlike = |error: serde_json::Error| words::clean(&error.to_string(), words::SENTENCE_BYTES);
+        serde_json::from_slice(&reply)
+            .map_err(|error| failed(format!("The plugin's reply is not as agreed: {}.", unlike(error))))
     }
 
     /// Runs work that calls a provider on one of its own few threads, so that a stuck provider costs nobody else's.
@@ -316,7 +321,8 @@ pub fn inspect(program: &Path, library: &Path, pinned: Option<&str>) -> Inspecti
         problem: None,
     };
     let started = file::check(library, pinned).map_err(NotStarted::from).and_then(|checked| {
-        let order = Order { library: library.to_owned(), sha256: checked.sha256, setup: None, rehearsal: false };
+        let order =
+            Order { library: library.to_owned(), sha256: checked.sha256, kind: None, setup: None, rehearsal: false };
         Connection::start(program, "check", &order, None).map(|(_, started)| started)
     });
     let started = match started {

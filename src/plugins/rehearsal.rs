@@ -46,6 +46,7 @@ pub fn rehearse(program: &Path, library: &Path, case: &Case) -> Result<Played, S
         let order = Order {
             library: library.to_owned(),
             sha256: checked.sha256.clone(),
+            kind: None,
             setup: Some(setup.clone()),
             rehearsal: true,
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use moorline_plugin::abi;
 use moorline_plugin::schema::{Anchor, Description, Refused, Setup};
 
-use super::child::{Order, Started};
+use super::child::{OTHER_KIND, Order, Started};
 use super::connection::{Called, Connection};
 use super::file::{self, Checked};
 use super::services::ServerDesk;
@@ -249,6 +249,7 @@ impl Supervisor {
         let order = Order {
             library: config.library.clone(),
             sha256: checked.sha256.clone(),
+            kind: Some(config.kind),
             setup: Some(setup),
             rehearsal: false,
         };
@@ -256,8 +257,9 @@ impl Supervisor {
         let (connection, started) =
             Connection::start(&self.program, &config.id, &order, Some(Box::new(desk))).map_err(|not| not.why)?;
         let description = started.description.as_ref();
-        if description.is_some_and(|found| found.kind != config.kind) {
-            return Err("it is a plugin of another kind".to_owned());
+        // It has looked itself, but it is not to be trusted.
+        if description.is_none_or(|found| found.kind != config.kind) {
+            return Err(OTHER_KIND.to_owned());
         }
         let (major, minor) = started.interface;
         log::info!(
@@ -391,6 +393,9 @@ fn outcome(status: abi::Status, reply: Vec<u8>) -> Result<Vec<u8>, CallError> {
     }
     let mut refused: Refused = serde_json::from_slice(&reply).unwrap_or_default();
     words::clean_refusal(&mut refused);
+    if refused.message.is_empty() {
+        refused.message = format!("The plugin gives no reason ({}).", moorline_plugin::testing::word(status));
+    }
     Err(match status {
         abi::REFUSED => CallError::Refused(refused),
         abi::UNAVAILABLE => CallError::Unavailable(refused),

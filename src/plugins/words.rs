@@ -5,7 +5,7 @@ use moorline_plugin::schema::{Description, Refused};
 /// Longest name or word of a plugin that is kept, bytes.
 const WORD_BYTES: usize = 64;
 /// Longest sentence of a plugin that is kept, bytes.
-const SENTENCE_BYTES: usize = 1024;
+pub(super) const SENTENCE_BYTES: usize = 1024;
 /// Capabilities, and types served, that are kept of a description.
 const WORDS: usize = 64;
 

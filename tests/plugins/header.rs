@@ -48,7 +48,7 @@ fn expected() -> Vec<String> {
 fn the_c_header_says_what_the_rust_side_says() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("layout");
-    cc::cc(&[], &cc::source("layout.c"), &program);
+    cc::cc(&[], &cc::source("layout.c"), &program, &[]);
     let printed = Command::new(&program).output().unwrap();
     let printed: BTreeSet<String> = String::from_utf8(printed.stdout).unwrap().lines().map(str::to_owned).collect();
     let expected: BTreeSet<String> = expected().into_iter().collect();

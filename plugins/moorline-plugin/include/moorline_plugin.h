@@ -49,7 +49,7 @@
  *
  * WHAT A PLUGIN MAY NOT DO. Its process has no environment and no descriptors but the link to the server. Where the
  * kernel can do it, sockets, other programs, other processes, and files beyond the system's libraries are out of reach
- * (EPERM, EACCES); memory is limited to 256 MiB. Threads are allowed.
+ * (EPERM, EACCES); memory is limited to 256 MiB, of which each thread's stack takes 8 MiB unless you choose less.
  *
  * JSON. Binary values are base64 (standard alphabet, padded); instants are integers, seconds since 1970 began, UTC.
  *
