@@ -63,7 +63,7 @@ fn another_interface_is_refused_with_both_versions() {
         version("UNWILLING"),
         "it will not work with this host, which speaks version 1.0 of the plugin interface"
     );
-    assert_eq!(version("HALF"), "its table lacks one of describe, create and call");
+    assert_eq!(version("HALF"), "its table of 40 bytes lacks the function call");
 }
 
 #[test]
