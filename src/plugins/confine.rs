@@ -2,6 +2,7 @@
 //!
 //! | means | since | what it takes away |
 //! | --- | --- | --- |
+//! | capabilities | any | what root may do, when the server runs as root |
 //! | resource limits | any | core dumps, files written, more than 64 descriptors, more than 256 MiB of memory |
 //! | no new privileges | 3.5 | set-user-id programs |
 //! | seccomp | 3.17 | sockets, other programs, new and other processes, rights of files, shared memory, namespaces, keys, io_uring |
@@ -18,6 +19,7 @@ use landlock::{
     Scope, path_beneath_rules,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     apply_filter,
@@ -35,10 +37,17 @@ const SYSTEM: [&str; 7] =
 /// The newest Landlock whose rights are asked for; an older kernel gives what it has.
 const LANDLOCK: ABI = ABI::V6;
 
+/// Nothing that root has and others have not.
+const NO_CAPABILITIES: CapabilitySets = CapabilitySets {
+    effective: CapabilitySet::empty(),
+    permitted: CapabilitySet::empty(),
+    inheritable: CapabilitySet::empty(),
+};
+
 /// What held.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Confined {
-    /// Resource limits are set.
+    /// Resource limits are set, and no capability is left.
     pub limits: bool,
     /// Sockets and other programs are out of reach.
     pub seccomp: bool,
@@ -48,7 +57,9 @@ pub struct Confined {
 
 /// Confines this process, which has one thread, to what a plugin from `library` needs.
 pub(super) fn confine(library: &Path) -> Confined {
-    Confined { limits: limits(), landlock: files(library), seccomp: calls() }
+    // First, for root could raise limits again.
+    let powerless = set_capabilities(None, NO_CAPABILITIES).is_ok();
+    Confined { limits: limits() && powerless, landlock: files(library), seccomp: calls() }
 }
 
 fn limits() -> bool {
@@ -128,6 +139,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_sched_setattr,
     libc::SYS_sched_setaffinity,
     libc::SYS_prlimit64,
+    libc::SYS_setrlimit,
     // What Landlock leaves of files: rights, owners, times, attributes, and being told of changes.
     libc::SYS_fchmod,
     libc::SYS_fchmodat,

@@ -50,6 +50,8 @@ struct Waiting {
     /// Since the last call began.
     services: u32,
     over: bool,
+    /// It was over while calls were under way; each of their callers says so to the supervisor.
+    broke: bool,
 }
 
 /// Why there is no process that could be called.
@@ -147,6 +149,11 @@ impl Connection {
         !lock(&self.pending.state).over
     }
 
+    /// Whether its process ended under the hands of callers.
+    pub(super) fn broke(&self) -> bool {
+        lock(&self.pending.state).broke
+    }
+
     /// The process's number.
     pub(super) fn pid(&self) -> u32 {
         self.process.pid
@@ -233,6 +240,7 @@ impl Reader {
         let idle = {
             let mut state = lock(&self.pending.state);
             state.over = true;
+            state.broke = !state.calls.is_empty();
             let idle = state.calls.is_empty() && state.started.is_none();
             state.calls.clear();
             state.started = None;
@@ -240,8 +248,8 @@ impl Reader {
         };
         // Here, so that a process that ends while nobody calls it does not stay a zombie.
         let how = self.process.end();
-        if idle {
-            log::debug!("the process {} of provider {}, which was idle, {how}", self.process.pid, self.provider);
+        if idle && !self.process.is_unwanted() {
+            log::warn!("the process {} of provider {} {how} while nobody called it", self.process.pid, self.provider);
         }
     }
 

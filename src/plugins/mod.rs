@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `supervisor` | one provider: starts its process when it is needed, ends a stuck one, waits longer after each failure |
+//! | `places` | how many calls are under way |
 //! | `connection` | a running process: calls out, questions in |
 //! | `process` | the process itself, and the way to it |
 //! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
@@ -24,6 +25,7 @@ mod file;
 mod frame;
 mod http;
 mod library;
+mod places;
 mod process;
 mod rehearsal;
 mod services;

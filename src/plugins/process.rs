@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ const END_STEPS: u32 = 50;
 pub(super) struct Process {
     pub(super) pid: u32,
     child: Mutex<Child>,
+    /// The server has ended it, or wants it to.
+    unwanted: AtomicBool,
     ended: OnceLock<String>,
 }
 
@@ -91,11 +94,22 @@ impl Process {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn()?;
-        Ok(Process { pid: child.id(), child: Mutex::new(child), ended: OnceLock::new() })
+        Ok(Process {
+            pid: child.id(),
+            child: Mutex::new(child),
+            unwanted: AtomicBool::new(false),
+            ended: OnceLock::new(),
+        })
     }
 
     pub(super) fn kill(&self) {
+        self.unwanted.store(true, Ordering::Relaxed);
         let _ = lock(&self.child).kill();
+    }
+
+    /// Whether it ends because the server wants it to.
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.unwanted.load(Ordering::Relaxed)
     }
 
     /// How it ended, in words; it is killed if it goes on without its socket.

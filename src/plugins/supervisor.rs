@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
 use moorline_plugin::abi;
@@ -11,6 +11,7 @@ use moorline_plugin::schema::{Anchor, Description, Refused, Setup};
 use super::child::{OTHER_KIND, Order, Started};
 use super::connection::{Called, Connection};
 use super::file::{self, Checked};
+use super::places::Places;
 use super::services::ServerDesk;
 use super::{CallError, Condition, ProviderStatus, words};
 use crate::config::providers::ProviderConfig;
@@ -21,8 +22,6 @@ use crate::store::Store;
 const PAUSE_LEAST: Duration = Duration::from_secs(1);
 /// Longest pause between two tries.
 const PAUSE_MOST: Duration = Duration::from_secs(60);
-/// How long a caller waits for one of the places of [`abi::CALLS_AT_ONCE`].
-const PLACE_WAIT: Duration = Duration::from_secs(2);
 
 /// See above.
 pub(super) struct Supervisor {
@@ -87,37 +86,6 @@ struct Down {
     stamp: Option<file::Stamp>,
 }
 
-/// Places for calls under way.
-#[derive(Default)]
-struct Places {
-    taken: Mutex<u32>,
-    free: Condvar,
-}
-
-struct Place<'a>(&'a Places);
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        *lock(&self.0.taken) -= 1;
-        self.0.free.notify_one();
-    }
-}
-
-impl Places {
-    fn take(&self) -> Option<Place<'_>> {
-        let taken = lock(&self.taken);
-        let (mut taken, _) = self
-            .free
-            .wait_timeout_while(taken, PLACE_WAIT, |taken| *taken >= abi::CALLS_AT_ONCE)
-            .unwrap_or_else(PoisonError::into_inner);
-        if *taken >= abi::CALLS_AT_ONCE {
-            return None;
-        }
-        *taken += 1;
-        Some(Place(self))
-    }
-}
-
 impl Supervisor {
     pub(super) fn new(config: Arc<ProviderConfig>, store: Store, program: PathBuf) -> Supervisor {
         Supervisor {
@@ -178,6 +146,8 @@ impl Supervisor {
             Usable::Changed(running) => Some(running),
             Usable::No => None,
         };
+        // Before the check, so that a file that changes meanwhile is looked at once more.
+        let stamp = file::stamp(&self.config.library);
         let checked = file::check(&self.config.library, self.config.sha256.as_deref());
         if let (Some(old), Ok(checked)) = (&old, &checked)
             && old.checked.sha256 == checked.sha256
@@ -187,11 +157,11 @@ impl Supervisor {
         match (checked.and_then(|checked| self.start(checked)), old) {
             (Ok(running), _) => Ok(running),
             (Err(why), Some(old)) => {
-                self.pass_over(why);
+                self.pass_over(why, stamp);
                 Ok(old)
             }
             (Err(why), None) => {
-                self.down(why.clone());
+                self.down(why.clone(), stamp);
                 Err(CallError::Down(why))
             }
         }
@@ -209,6 +179,12 @@ impl Supervisor {
             if running.connection.is_alive() {
                 let goes_on = stamp == Some(running.checked.stamp) || state.passed_over.as_ref().is_some_and(known);
                 return Ok(if goes_on { Usable::Yes(running) } else { Usable::Changed(running) });
+            }
+            if running.connection.broke() {
+                // One of those whom it broke under is about to say so; until then nobody starts another in its place, which
+                // would escape the pause.
+                drop(state);
+                return Err(CallError::Down(format!("its process {}", running.connection.end())));
             }
             state.running = None;
         }
@@ -230,10 +206,9 @@ impl Supervisor {
     }
 
     /// The changed library is no good.
-    fn pass_over(&self, why: String) {
+    fn pass_over(&self, why: String, stamp: Option<file::Stamp>) {
         let library = self.config.library.display();
         log::error!("provider {}: {library} was changed, and the one before goes on: {why}", self.config.id);
-        let stamp = file::stamp(&self.config.library);
         lock(&self.state).passed_over = Some(PassedOver { why, stamp, next: Instant::now() + PAUSE_MOST });
     }
 
@@ -304,10 +279,11 @@ impl Supervisor {
             }
             state.running = None;
         }
-        self.down(why);
+        self.down(why, Some(running.checked.stamp));
     }
 
-    fn down(&self, why: String) {
+    /// Nothing runs, and nothing is tried for a while unless the file changes from what it was.
+    fn down(&self, why: String, stamp: Option<file::Stamp>) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -315,7 +291,6 @@ impl Supervisor {
         let pause = PAUSE_LEAST.saturating_mul(1 << (in_a_row - 1).min(6)).min(PAUSE_MOST);
         let since = state.down.as_ref().map_or(now, |down| down.since);
         log::error!("provider {} is down: {}: {why}", self.config.id, self.config.library.display());
-        let stamp = file::stamp(&self.config.library);
         state.last_error = Some((why.clone(), now));
         state.down = Some(Down { why, since, in_a_row, next: now + pause, stamp });
     }

@@ -58,6 +58,31 @@ fn a_crash_costs_a_plugin_its_process_and_nobody_else() {
     });
 }
 
+/// A crowd of callers does not get a crashing plugin started again before its pause is over.
+#[test]
+fn the_pause_holds_for_a_crowd() {
+    let rig = Rig::odd();
+    for _ in 0..3 {
+        rig.comes_back("odd", "echo");
+        let (failures, restarts) = (rig.status("odd").failures, rig.status("odd").restarts);
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            for number in 0..7 {
+                let rig = &rig;
+                scope.spawn(move || {
+                    if number == 3 {
+                        assert!(matches!(rig.act("segfault"), Err(CallError::Down(_))));
+                    }
+                    while began.elapsed() < Duration::from_millis(600) {
+                        let _ = rig.act("echo");
+                    }
+                });
+            }
+        });
+        assert_eq!((rig.status("odd").failures, rig.status("odd").restarts), (failures + 1, restarts));
+    }
+}
+
 #[test]
 fn memory_ends_at_its_limit() {
     let rig = Rig::odd();
@@ -234,6 +259,10 @@ fn confinement_holds() {
     assert_eq!(number("variables"), 0);
     assert_eq!(number("private_memory"), 0);
     assert!(confined.limits);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.pid("odd"))).unwrap();
+    for line in ["CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"] {
+        assert!(status.contains(line), "{line}: {status}");
+    }
     assert!(confined.seccomp, "this kernel has no seccomp");
     for what in [
         "socket",
@@ -245,6 +274,7 @@ fn confinement_holds() {
         "tgkill_parent",
         "nice_parent",
         "chmod",
+        "raise_limit",
         "shared_memory",
         "memfd",
         "shmget",
