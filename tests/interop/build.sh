@@ -109,6 +109,9 @@ gitea() {
 	mkdir "$cache/gitea.d"
 	cp -R "$source/options" "$source/templates" "$source/public" "$cache/gitea.d"
 	chmod -R u+w "$cache/gitea.d"
+	# The list of those files, without which every page is an error in its log.
+	mkdir -p "$cache/gitea.d/public/assets/.vite"
+	echo '{}' >"$cache/gitea.d/public/assets/.vite/manifest.json"
 }
 
 providers() {

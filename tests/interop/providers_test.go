@@ -74,7 +74,7 @@ func TestPeopleSignInByDevice(t *testing.T) {
 	t.Parallel()
 	site := harness.NewPluginSite(t, "")
 	provider := harness.StartOIDC(t, callback(site, "id"))
-	site.AddProviders(openID(provider, "id", "device", "device_flow = true\n"))
+	site.AddProviders(openID(provider, "id", "device", "device_flow = true\nclient_auth = \"basic\"\n"))
 	ctx := harness.Context(t, 3*harness.Patience)
 	elsewhere := harness.NewBrowser(t)
 
@@ -102,7 +102,7 @@ func TestPeopleSignInByDevice(t *testing.T) {
 	require.Zero(t, token.Code, token.Stderr)
 	require.True(t, provider.Takes(token.Stdout))
 	require.NoError(t, site.Client.UnlinkExternalAuthByID(ctx, "id"))
-	require.False(t, provider.Takes(token.Stdout))
+	require.Equal(t, 1, accessToken(site, site.Token, "id").Code)
 
 	// As a person does it, with two browsers.
 	browser := signedIn(t, site, harness.Owner)
@@ -116,6 +116,8 @@ func TestPeopleSignInByDevice(t *testing.T) {
 	page = page.Press("/external-auth/id", "action", "check")
 	require.Contains(t, page.Words(), "You are signed in at")
 	require.Zero(t, accessToken(site, site.Token, "id").Code)
+	page = page.Press("/external-auth/id", "action", "unlink")
+	require.Contains(t, page.Words(), "The provider has not revoked the token")
 }
 
 func TestTheTestOfAProviderNamesTheStepThatFails(t *testing.T) {

@@ -103,8 +103,6 @@ ISSUE_INDEXER_TYPE = db
 TYPE = channel
 [session]
 PROVIDER = memory
-[picture]
-DISABLE_GRAVATAR = true
 [cron]
 ENABLED = false
 [actions]

@@ -17,8 +17,8 @@ const oidcBin = "oidc"
 
 // The person whom the OpenID Connect provider knows.
 const (
-	OIDCUser     = "test-user2"
-	OIDCPassword = "verysecure"
+	OIDCUser     = "alice"
+	OIDCPassword = "a password for the provider"
 )
 
 // OIDC is a real OpenID Connect provider; see providers/oidc.
@@ -36,7 +36,7 @@ func StartOIDC(t testing.TB, redirect string) *OIDC {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin, "--redirect", redirect)
+	cmd := exec.Command(bin, "--redirect", redirect, "--password", OIDCPassword, OIDCUser)
 	stdout, writer := io.Pipe()
 	cmd.Stdout = writer
 	child := startProcess(t, cmd, filepath.Join(t.TempDir(), "oidc.log"))

@@ -1,5 +1,6 @@
-// Command oidc is a real OpenID Connect provider with two people and two clients, which forgets all when it ends: the
-// example server of a certified library. Its clients are `web`, for browsers, and `device`; the secret of both is `secret`.
+// Command oidc is a real OpenID Connect provider with a few people and two clients, which forgets all when it ends: the
+// example server of a certified library. Its clients are `web`, for browsers, and `device`; the secret of both is
+// `secret`. It does not know afterwards for which client it made a device's token, and so refuses to revoke it.
 package main
 
 import (
@@ -14,16 +15,29 @@ import (
 	"github.com/zitadel/oidc/v3/example/server/storage"
 )
 
+// people are those who can sign in, by name; all with one password. The example's own have ids besides, which its
+// device flow takes for names.
+type people map[string]*storage.User
+
+func (p people) GetUserByID(id string) *storage.User         { return p[id] }
+func (p people) GetUserByUsername(name string) *storage.User { return p[name] }
+func (p people) ExampleClientID() string                     { return storage.ServiceUserID }
+
 func main() {
 	redirect := flag.String("redirect", "", "where the client `web` has people sent back to")
+	password := flag.String("password", "", "everybody's password")
 	flag.Parse()
-	if err := serve(*redirect); err != nil {
+	known := people{}
+	for _, name := range flag.Args() {
+		known[name] = &storage.User{ID: name, Username: name, Password: *password, Email: name + "@example.test"}
+	}
+	if err := serve(*redirect, known); err != nil {
 		fmt.Fprintln(os.Stderr, "oidc:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(redirect string) error {
+func serve(redirect string, known people) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -34,7 +48,7 @@ func serve(redirect string) error {
 		storage.DeviceClient("device", "secret"),
 	)
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	provider := exampleop.SetupServer(issuer, storage.NewStorage(storage.NewUserStore(issuer)), logger, false)
+	provider := exampleop.SetupServer(issuer, storage.NewStorage(known), logger, false)
 	fmt.Println("ready", issuer)
 	return http.Serve(listener, provider)
 }
