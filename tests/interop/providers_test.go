@@ -126,6 +126,7 @@ func TestTheTestOfAProviderNamesTheStepThatFails(t *testing.T) {
 	alice := account(t, gitea, "alice")
 	site := harness.NewPluginSite(t, "")
 	app := gitea.NewApp(t, alice, callback(site, "gitea"), callback(site, "validate"))
+	public := gitea.NewPublicApp(t, alice, callback(site, "public"))
 	wrongSecret, wrongClient, stopped := app, app, *gitea
 	wrongSecret.Secret = "gto_wrong"
 	wrongClient.Client = "00000000-0000-4000-8000-000000000000"
@@ -133,6 +134,7 @@ func TestTheTestOfAProviderNamesTheStepThatFails(t *testing.T) {
 	nowhere.Host = "127.0.0.1:" + harness.FreePort(t)
 	stopped.URL = &nowhere
 	site.AddProviders(gitea.Provider(app, "") +
+		gitea.Provider(public, `id = "public"`) +
 		gitea.Provider(wrongSecret, `id = "secret"`) +
 		gitea.Provider(wrongClient, `id = "client"`) +
 		stopped.Provider(app, `id = "stopped"`) +
@@ -163,7 +165,7 @@ func TestTheTestOfAProviderNamesTheStepThatFails(t *testing.T) {
 	}
 	out = site.TestProvider("nosuch")
 	require.Equal(t, 1, out.Code)
-	require.Contains(t, out.Stderr, "gitea, secret, client, stopped, library, validate")
+	require.Contains(t, out.Stderr, "gitea, public, secret, client, stopped, library, validate")
 
 	// With one it goes to the end, by the code in the address to which the browser is sent.
 	code := func(id string) string {
@@ -176,11 +178,14 @@ func TestTheTestOfAProviderNamesTheStepThatFails(t *testing.T) {
 		require.NotEmpty(t, address.Query().Get("code"), address)
 		return address.Query().Get("code")
 	}
-	given := code("gitea")
-	out = site.TestProvider("gitea", "--code", given)
-	require.Zero(t, out.Code, out.Stdout+out.Stderr)
-	for _, step := range []string{"exchange", "validate", "refresh", "validate again"} {
-		require.Contains(t, out.Stdout, "ok     "+step+": ")
+	var given string
+	for _, id := range []string{"public", "gitea"} {
+		given = code(id)
+		out = site.TestProvider(id, "--code", given)
+		require.Zero(t, out.Code, out.Stdout+out.Stderr)
+		for _, step := range []string{"exchange", "validate", "refresh", "validate again"} {
+			require.Contains(t, out.Stdout, "ok     "+step+": ")
+		}
 	}
 	out = site.TestProvider("gitea", "--code", given)
 	require.Equal(t, 1, out.Code, "a code is good for one use")

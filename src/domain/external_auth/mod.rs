@@ -32,7 +32,7 @@ pub use choose::{Choice, choose};
 pub use flight::{known, look};
 pub use gather::{Overview, describe_all, overview};
 pub use memory::Links;
-pub use sign_in::{Begun, begin, callback_path, device, exchange, poll, removed, take, unlink};
+pub use sign_in::{Begun, begin, callback_path, challenge, device, exchange, poll, removed, take, unlink};
 
 use super::{App, Error, Fault, Shared};
 use crate::config::providers::ProviderConfig;

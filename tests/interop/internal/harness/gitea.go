@@ -255,8 +255,22 @@ type GiteaApp struct {
 // NewApp registers one, of this account; nobody is sent back to other addresses.
 func (g *Gitea) NewApp(t testing.TB, owner string, redirects ...string) GiteaApp {
 	t.Helper()
+	return g.newApp(t, owner, true, redirects)
+}
+
+// NewPublicApp registers one without a secret, of which Gitea demands PKCE and
+// for which it asks people each time.
+func (g *Gitea) NewPublicApp(t testing.TB, owner string, redirects ...string) GiteaApp {
+	t.Helper()
+	app := g.newApp(t, owner, false, redirects)
+	app.Secret = ""
+	return app
+}
+
+func (g *Gitea) newApp(t testing.TB, owner string, secret bool, redirects []string) GiteaApp {
+	t.Helper()
 	var app GiteaApp
-	body := map[string]any{"name": "moorline", "redirect_uris": redirects, "confidential_client": true}
+	body := map[string]any{"name": "moorline", "redirect_uris": redirects, "confidential_client": secret}
 	if status := g.call(t, owner, http.MethodPost, "/user/applications/oauth2", body, &app); status != http.StatusCreated {
 		t.Fatalf("gitea makes no application: %d", status)
 	}

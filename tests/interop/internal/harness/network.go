@@ -78,7 +78,12 @@ offline = true
 // NewPluginSite is NewSite with the shipped plugins.
 func NewPluginSite(t testing.TB, agent string, args ...string) *Site {
 	t.Helper()
-	text := identities
+	return NewConfiguredSite(t, identities, agent, args...)
+}
+
+// NewConfiguredSite is NewPluginSite with these providers.
+func NewConfiguredSite(t testing.TB, text, agent string, args ...string) *Site {
+	t.Helper()
 	if dir := os.Getenv(EnvPlugins); dir != "" {
 		text = fmt.Sprintf("plugin_dir = %q\n%s", dir, text)
 	}
