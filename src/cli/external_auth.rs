@@ -19,7 +19,7 @@ use super::table::{instant, items, table, text};
 use super::{Failure, Said, door};
 use crate::config::providers::ProviderConfig;
 use crate::domain::admin::Command;
-use crate::domain::external_auth::{callback_path, challenge};
+use crate::domain::external_auth::{CLIENT_REFUSED, callback_path, challenge};
 use crate::domain::tokens::random_text;
 use crate::ops::hub::Hub;
 use crate::plugins::{self, CallError, Plugins};
@@ -30,8 +30,6 @@ const DEVICE_PATIENCE: Duration = Duration::from_secs(600);
 /// The PKCE verifier of every test: a second run must know that of the first. Who gets hold of a test's code needs the
 /// client's secret, too.
 const VERIFIER: &str = "moorline-external-auth-test-is-two-runs-of-one-sign-in";
-/// Words with which providers say that the client id or its secret is wrong.
-const CLIENT_REFUSED: [&str; 3] = ["invalid_client", "incorrect_client_credentials", "unauthorized_client"];
 
 pub(super) fn run(context: &Context, verb: ExternalAuth) -> Result<Said, Failure> {
     match verb {

@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -264,4 +265,44 @@ func TestPeopleHaveTokensOfTheirOwn(t *testing.T) {
 	require.Equal(t, http.StatusUnauthorized, page.Status)
 	require.Zero(t, accessToken(site, bobs, "gitea").Code, "bob's own stays")
 	require.Equal(t, 1, accessToken(site, site.Token, "gitea").Code)
+}
+
+func TestAWrongSecretOfTheOperatorSignsNobodyOut(t *testing.T) {
+	t.Parallel()
+	gitea := harness.SharedGitea(t)
+	alice := account(t, gitea, "alice")
+	site := harness.NewPluginSite(t, "")
+	app := gitea.NewApp(t, alice, callback(site, "gitea"))
+	secret := site.Scratch("secret")
+	require.NoError(t, os.WriteFile(secret, []byte(app.Secret), 0o600))
+	app.Secret = ""
+	site.AddProviders(gitea.Provider(app, fmt.Sprintf("client_secret_file = %q", secret)))
+	link(t, site, gitea, signedIn(t, site, harness.Owner), alice)
+	first := accessToken(site, site.Token, "gitea").Stdout
+
+	// Gitea has got a new secret, which nobody has told the server: the token is good until its
+	// end, then scripts and git are told that something is wrong, and not to sign in.
+	renewed := gitea.RenewSecret(t, alice, app)
+	harness.Eventually(t, harness.GiteaTokenLife+harness.Patience, func() error {
+		out := accessToken(site, site.Token, "gitea")
+		if out.Code == 0 {
+			require.Equal(t, first, out.Stdout)
+			return fmt.Errorf("the token has not ended yet")
+		}
+		require.Equal(t, 1, out.Code)
+		require.Empty(t, out.Stdout)
+		require.Contains(t, out.Stderr, "invalid client secret")
+		return nil
+	})
+	out := site.TestProvider("gitea")
+	require.Equal(t, 1, out.Code)
+	require.Contains(t, out.Stdout, "refuses the client_id or its secret")
+
+	require.NoError(t, os.WriteFile(secret, []byte(renewed), 0o600))
+	site.Terminate()
+	site.StartAgain()
+	out = accessToken(site, site.Token, "gitea")
+	require.Zero(t, out.Code, out.Stderr)
+	require.NotEqual(t, first, out.Stdout)
+	require.True(t, gitea.Takes(t, out.Stdout))
 }

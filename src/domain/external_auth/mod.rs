@@ -43,6 +43,9 @@ use crate::store::external_auth::{self as store, Link};
 /// Longest part of what a plugin says that is passed on, characters.
 const SHOWN_CHARS: usize = 300;
 
+/// Words with which providers say that the client id or its secret is wrong.
+pub const CLIENT_REFUSED: [&str; 3] = ["invalid_client", "incorrect_client_credentials", "unauthorized_client"];
+
 /// A token that its provider takes, as far as is known. It is not to be printed.
 pub struct Good {
     /// The token.

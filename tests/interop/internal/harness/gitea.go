@@ -277,6 +277,22 @@ func (g *Gitea) newApp(t testing.TB, owner string, secret bool, redirects []stri
 	return app
 }
 
+// RenewSecret gives an application another secret.
+func (g *Gitea) RenewSecret(t testing.TB, owner string, app GiteaApp) string {
+	t.Helper()
+	path := fmt.Sprintf("/user/applications/oauth2/%d", app.ID)
+	var found, changed map[string]any
+	g.call(t, owner, http.MethodGet, path, nil, &found)
+	if status := g.call(t, owner, http.MethodPatch, path, found, &changed); status != http.StatusOK {
+		t.Fatalf("gitea changes no application: %d", status)
+	}
+	secret, _ := changed["client_secret"].(string)
+	if secret == "" {
+		t.Fatal("gitea gives no secret")
+	}
+	return secret
+}
+
 // NewRepository makes a private one with a file, and returns its address.
 func (g *Gitea) NewRepository(t testing.TB, owner, name string) string {
 	t.Helper()
@@ -324,12 +340,14 @@ func (g *Gitea) Revoke(t testing.TB, name string) {
 // Provider is the table of the configuration for this Gitea; more are further
 // lines.
 func (g *Gitea) Provider(app GiteaApp, more string) string {
+	if app.Secret != "" {
+		more += fmt.Sprintf("\nclient_secret = %q", app.Secret)
+	}
 	return fmt.Sprintf(`
 [[external_auth]]
 type = "gitea"
 client_id = %q
-client_secret = %q
 auth_url = "%s/login/oauth/authorize"
 %s
-`, app.Client, app.Secret, g.URL, more)
+`, app.Client, g.URL, more)
 }
