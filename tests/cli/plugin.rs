@@ -1,8 +1,11 @@
 //! `moorline plugin`: how the server's plugins are, and the tools of authors.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use moorline::model::Timestamp;
 use serde_json::{Value, json};
@@ -460,4 +463,79 @@ fn egress_shows_what_was_fetched_for_whom() {
     rig.run("plugin egress --limit 0").refused(2);
     let server = rig.serve("");
     assert_eq!(rows("").len(), 5, "the same from {}", server.url);
+}
+
+/// A provider with a certificate of an authority that nobody knows, which says where its addresses are; gives its port, and the
+/// authority's certificate.
+fn private_provider() -> (u16, String) {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![leaf.der().clone()],
+            rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        )
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let config = Arc::new(config);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = rustls::StreamOwned::new(session, stream.unwrap());
+            let (mut head, mut byte) = (Vec::new(), [0]);
+            // A client that does not know the authority leaves during the handshake.
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
+                head.push(byte[0]);
+            }
+            let base = format!("https://localhost:{port}");
+            let body = json!({
+                "issuer": base, "authorization_endpoint": format!("{base}/auth"), "token_endpoint": format!("{base}/token"),
+            });
+            let body = body.to_string();
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(answer.as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (port, authority.pem())
+}
+
+#[test]
+fn one_import_of_a_private_authority_suffices_for_plugins() {
+    let rig = Rig::empty();
+    let (port, authority) = private_provider();
+    rig.write("authority.pem", &authority);
+    let file = rig.path("authority.pem").display().to_string();
+    let ask = |more: &str, system: Option<&str>| {
+        let library = library("moorline-oauth");
+        let text = format!(
+            "[[external_auth]]\nid = 'own'\ntype = 'oidc'\nclient_id = 'c'\nissuer = 'https://localhost:{port}'\n\
+             proxy = ''\nlibrary = '{}'\n{more}",
+            library.display()
+        );
+        rig.write("moorline.toml", &text);
+        let mut command = rig.command("external-auth test own");
+        if let Some(system) = system {
+            command.env("SSL_CERT_FILE", system);
+        }
+        Said::from(command.output().unwrap())
+    };
+    let unknown = ask("", None);
+    assert!(unknown.out.contains("failed authorize address"), "{}\n{}", unknown.out, unknown.err);
+    let found = format!("ok     authorize address: https://localhost:{port}/auth?");
+    let system = ask("", Some(&file));
+    assert!(system.out.contains(&found), "in the system's store: {}\n{}", system.out, system.err);
+    let own = ask(&format!("ca_file = '{file}'\n"), None);
+    assert!(own.out.contains(&found), "of the provider alone: {}\n{}", own.out, own.err);
 }
