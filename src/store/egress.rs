@@ -66,3 +66,46 @@ pub fn end(conn: &Connection, row: &Ended) -> rusqlite::Result<()> {
     })?;
     Ok(())
 }
+
+/// A stored row.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// When, who for and where to.
+    pub begun: Begun,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// Why there was none; empty while one is waited for.
+    pub fault: String,
+    /// Bytes of the request's body.
+    pub sent: u64,
+    /// Bytes of the answer's body.
+    pub received: u64,
+    /// How long it took; `None` while an answer is waited for, and for ever if the server ended meanwhile.
+    pub took: Option<Duration>,
+}
+
+/// The newest rows, newest first.
+pub fn recent(conn: &Connection, limit: usize) -> rusqlite::Result<Vec<Stored>> {
+    let number = |row: &rusqlite::Row<'_>, column: &str| -> rusqlite::Result<u64> {
+        Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+    };
+    conn.prepare_cached("SELECT * FROM egress ORDER BY id DESC LIMIT ?")?
+        .query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(Stored {
+                begun: Begun {
+                    at: row.get("at")?,
+                    provider: row.get("provider")?,
+                    method: row.get("method")?,
+                    host: row.get("host")?,
+                    port: row.get("port")?,
+                    path: row.get("path")?,
+                },
+                status: row.get("status")?,
+                fault: row.get("fault")?,
+                sent: number(row, "sent")?,
+                received: number(row, "received")?,
+                took: row.get::<_, Option<i64>>("took_us")?.map(|us| Duration::from_micros(us.unsigned_abs())),
+            })
+        })?
+        .collect()
+}
