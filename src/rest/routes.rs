@@ -7,7 +7,7 @@
 use rusqlite::Connection;
 
 use super::auth::{Caller, Seen, Target, Visible};
-use super::pages::{external_auth as external_auth_pages, home, login, sessions};
+use super::pages::{assets, external_auth as external_auth_pages, home, login, sessions};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
@@ -264,6 +264,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("POST",   "/sessions",                                                           LEAF, Open(sessions::revoke)),
     ("GET",    "/settings",                                                           LEAF, Open(sessions::elsewhere)),
     ("GET",    "/settings/tokens",                                                    LEAF, Open(sessions::elsewhere)),
+    ("GET",    "/static/{version}/{name}",                                            LEAF, Open(assets::file)),
     ("GET",    "/templates",                                                          LEAF, Open(home::templates)),
     ("GET",    "/templates/{name}",                                                   LEAF, Open(home::templates)),
     ("GET",    "/workspaces",                                                         LEAF, Open(home::elsewhere)),
