@@ -17,6 +17,7 @@ pub mod external_auth;
 pub mod favorites;
 pub mod first_user;
 pub mod git_key;
+pub mod health;
 pub mod identity;
 pub mod instance;
 pub mod inventory;

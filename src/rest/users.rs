@@ -171,39 +171,50 @@ fn in_their_words(mut error: Error) -> Error {
 
 /// `DELETE …/users/{user}`.
 pub(super) fn delete(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    remove(call, &target, false)?;
+    remove(call, &target.caller, &target.user, false)?;
     Reply::message(200, "The user was removed.")
 }
 
 /// Removes somebody else; gives the names of the workspaces that went, too.
-pub(super) fn remove(call: &Call<'_>, target: &Target, with_workspaces: bool) -> Result<Vec<String>, Error> {
-    if target.caller.user.id == target.user.id {
+pub(super) fn remove(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    with_workspaces: bool,
+) -> Result<Vec<String>, Error> {
+    if caller.user.id == user.id {
         return Err(Error::new(Fault::Forbidden, "You cannot remove yourself; another administrator can."));
     }
-    administrator(&target.caller, "Only administrators can remove users.")?;
-    let (_, gone) = users::remove(&call.service.app.store, &target.by(call), &target.id(), with_workspaces)?;
+    administrator(caller, "Only administrators can remove users.")?;
+    let by = caller.by(&call.peer);
+    let (_, gone) = users::remove(&call.service.app.store, &by, &user.id.to_string(), with_workspaces)?;
     Ok(gone)
 }
 
 /// `PUT …/users/{user}/status/suspend`.
 pub(super) fn suspend(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let user = set_status(call, &target, Status::Suspended)?;
+    let user = set_status(call, &target.caller, &target.user, Status::Suspended)?;
     show_user(call, 200, &user)
 }
 
 /// `PUT …/users/{user}/status/activate`.
 pub(super) fn activate(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let user = set_status(call, &target, Status::Active)?;
+    let user = set_status(call, &target.caller, &target.user, Status::Active)?;
     show_user(call, 200, &user)
 }
 
 /// Lets a person sign in, or stops somebody else from doing so.
-pub(super) fn set_status(call: &Call<'_>, target: &Target, status: Status) -> Result<store::users::User, Error> {
-    if status == Status::Suspended && target.caller.user.id == target.user.id {
+pub(super) fn set_status(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    status: Status,
+) -> Result<store::users::User, Error> {
+    if status == Status::Suspended && caller.user.id == user.id {
         return Err(Error::new(Fault::Invalid, "You cannot suspend yourself; another administrator can."));
     }
-    administrator(&target.caller, "Only administrators can suspend and activate users.")?;
-    users::set_status(&call.service.app.store, &target.by(call), &target.id(), status)
+    administrator(caller, "Only administrators can suspend and activate users.")?;
+    users::set_status(&call.service.app.store, &caller.by(&call.peer), &user.id.to_string(), status)
 }
 
 #[derive(Deserialize, Default)]
@@ -267,7 +278,7 @@ struct SetRoles {
 
 /// `PUT …/users/{user}/roles`: `owner` makes an administrator; there are no other roles.
 pub(super) fn set_roles(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    may_change_roles(&target)?;
+    may_change_roles(&target.caller, &target.user)?;
     let body: SetRoles = json::body(&call.body)?;
     if let Some(other) = body.roles.iter().find(|role| !matches!(role.as_str(), "owner" | "member")) {
         let shown: String = other.chars().take(64).collect();
@@ -275,22 +286,27 @@ pub(super) fn set_roles(call: &Call<'_>, target: Target) -> Result<Reply, Error>
             .field("roles", format!("{shown:?} is no role of this server; owner (administrator) is the only one.")));
     }
     let admin = body.roles.iter().any(|role| role == "owner");
-    let user = set_admin(call, &target, admin)?;
+    let user = set_admin(call, &target.caller, &target.user, admin)?;
     show_user(call, 200, &user)
 }
 
-fn may_change_roles(target: &Target) -> Result<(), Error> {
-    administrator(&target.caller, "Only administrators can change roles.")?;
-    if target.caller.user.id == target.user.id {
+fn may_change_roles(caller: &UserAuth, user: &store::users::User) -> Result<(), Error> {
+    administrator(caller, "Only administrators can change roles.")?;
+    if caller.user.id == user.id {
         return Err(Error::new(Fault::Invalid, "You cannot change your own roles; another administrator can."));
     }
     Ok(())
 }
 
 /// Makes somebody else an administrator, or takes that away.
-pub(super) fn set_admin(call: &Call<'_>, target: &Target, admin: bool) -> Result<store::users::User, Error> {
-    may_change_roles(target)?;
-    users::set_admin(&call.service.app.store, &target.by(call), &target.id(), admin)
+pub(super) fn set_admin(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    admin: bool,
+) -> Result<store::users::User, Error> {
+    may_change_roles(caller, user)?;
+    users::set_admin(&call.service.app.store, &caller.by(&call.peer), &user.id.to_string(), admin)
 }
 
 /// `GET …/users/{user}/gitsshkey`: the public half.

@@ -72,7 +72,7 @@ fn row(app: &Shared, conn: &Connection, workspace: &Workspace) -> Result<Html, E
 }
 
 /// How an agent is, in words for people, and the class that colours them.
-fn state(app: &Shared, agent: &Agent) -> (&'static str, &'static str) {
+pub(super) fn state(app: &Shared, agent: &Agent) -> (&'static str, &'static str) {
     let connection = agents::connection(agent, app.presence.of(agent.id), app.started_at, Timestamp::now());
     match (connection.status, agent.lifecycle_state) {
         (Status::Connected, Lifecycle::Created | Lifecycle::Starting) => ("starting", "wait"),

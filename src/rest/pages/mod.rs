@@ -4,11 +4,14 @@
 //! only the terminal needs its script. A form is taken when the browser says that it comes from a page of
 //! this server and when it carries the token of the browser's cookie.
 
+pub(super) mod account;
+pub(super) mod admin;
 pub(super) mod assets;
 pub(super) mod home;
 pub(super) mod external_auth;
 pub(super) mod html;
 pub(super) mod login;
+mod parts;
 pub(super) mod sessions;
 
 use html::{Html, fill, text};
@@ -31,7 +34,8 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form
 const SCRIPT_POLICY: &str = "; script-src 'self'; connect-src 'self'";
 
 /// The menu: path, label, whether only administrators see it.
-const MENU: &[(&str, &str, bool)] = &[("/", "Workspaces", false), ("/sessions", "Sessions", false)];
+const MENU: &[(&str, &str, bool)] =
+    &[("/", "Workspaces", false), ("/sessions", "Account", false), ("/admin", "Administration", true)];
 
 /// A whole page. `user` is who is signed in.
 pub(super) fn page(call: &Call<'_>, status: u16, title: &str, user: Option<&UserAuth>, content: Html) -> Reply {
@@ -58,6 +62,7 @@ impl Frame {
                 (true, _) => " aria-current=\"page\"",
                 // One is in its part of the pages; workspaces have paths of their own.
                 (_, "/") if call.path.starts_with("/@") => " aria-current=\"true\"",
+                (_, "/sessions") if below("/settings") => " aria-current=\"true\"",
                 (_, path) if path != "/" && below(path) => " aria-current=\"true\"",
                 _ => "",
             };
