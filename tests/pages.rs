@@ -1,5 +1,9 @@
 //! Pages for browsers, against a server in this process and without the edge.
 
+mod account;
+mod admin;
+mod office;
+
 use std::time::Duration;
 
 use moorline::config::limits;

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use super::super::external_auth::after_unlinking;
 use super::super::html::{Html, fill, text};
-use super::super::moment;
-use super::super::parts::{self, Board, Question, cell, link, state, table};
+use super::super::parts::{self, Board, Question, cell, link, state, table, when};
 use crate::domain::external_auth::{self, Overview, Standing};
 use crate::domain::{Error, Fault};
 use crate::rest::later;
@@ -15,7 +14,7 @@ use crate::store::external_auth::Link;
 
 const PATH: &str = "/settings/external-auth";
 
-/// `GET /settings/external-auth`. Asks the providers, so it may take a moment.
+/// `GET /settings/external-auth`. Asks the providers, so it may take a when.
 pub(in crate::rest) fn list(call: &Call<'_>) -> Result<Reply, Error> {
     parts::account(call, |desk| {
         let app = &call.service.app;
@@ -64,7 +63,7 @@ fn show(board: Board, found: &Overview) -> Reply {
 }
 
 fn changed(link: Option<&Link>) -> Html {
-    link.map_or_else(|| text("–"), |link| moment(link.updated_at))
+    link.map_or_else(|| text("–"), |link| when(link.updated_at))
 }
 
 fn unlink(provider: &str) -> Html {

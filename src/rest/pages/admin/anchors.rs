@@ -4,15 +4,14 @@ use moorline_plugin::schema::Kind;
 use serde_json::Value;
 
 use super::super::html::{Html, fill, text};
-use super::super::moment;
-use super::super::parts::{self, Board, state, table};
+use super::super::parts::{self, Board, state, table, when};
 use crate::domain::{Error, trust};
 use crate::model::Timestamp;
 use crate::rest::later;
 use crate::rest::reply::Reply;
 use crate::rest::request::Call;
 
-/// `GET /admin/anchors`. Asks the identity plugins for what they bring, so it may take a moment.
+/// `GET /admin/anchors`. Asks the identity plugins for what they bring, so it may take a when.
 pub(in crate::rest) fn list(call: &Call<'_>) -> Result<Reply, Error> {
     parts::admin(call, |desk| {
         let app = call.service.app.clone();
@@ -48,9 +47,9 @@ fn row(anchor: &Value) -> Vec<Html> {
     let end = Timestamp::parse(word("not_after")).ok();
     let ends = match end {
         None => text("never"),
-        Some(end) if !counts => fill("{{end}} (does not count)", &[("end", moment(end))]),
+        Some(end) if !counts => fill("{{end}} (does not count)", &[("end", when(end))]),
         Some(end) if end <= Timestamp::now() => state("has ended", "bad"),
-        Some(end) => moment(end),
+        Some(end) => when(end),
     };
     vec![text(word("name")), text(word("role")), text(word("origin")), ends]
 }

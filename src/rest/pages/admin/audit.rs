@@ -2,8 +2,7 @@
 
 use super::super::html::{Html, fill, text};
 use super::super::login::encode;
-use super::super::moment;
-use super::super::parts::{self, Form, cell, link, state, table};
+use super::super::parts::{self, Form, cell, link, state, table, when};
 use crate::domain::Error;
 use crate::rest::reply::Reply;
 use crate::rest::request::Call;
@@ -69,7 +68,7 @@ fn row(row: &Stored) -> Vec<Html> {
         other => other,
     };
     vec![
-        moment(row.at),
+        when(row.at),
         cell(text(&row.actor_name), kind),
         fill("<code>{{action}}</code>", &[("action", text(&row.action))]),
         text(&row.target),

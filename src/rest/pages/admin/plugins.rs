@@ -3,8 +3,7 @@
 use moorline_plugin::schema::Kind;
 
 use super::super::html::{Html, fill, text};
-use super::super::moment;
-use super::super::parts::{self, cell, state, table};
+use super::super::parts::{self, cell, state, table, when};
 use super::size;
 use crate::domain::Error;
 use crate::plugins::{Condition, ProviderStatus};
@@ -73,11 +72,16 @@ fn row(status: &ProviderStatus, pinned: bool) -> Vec<Html> {
     vec![
         cell(text(&status.id), &format!("{kind}, {}", status.kind_word)),
         cell(state(word, class), &why),
-        cell(text(&status.library.display().to_string()), &version),
+        cell(long(&status.library.display().to_string()), &version),
         cell(sum, if pinned { "pinned" } else { "not pinned" }),
         text(&confined),
         cell(text(&status.calls.to_string()), &format!("{} failures, {} restarts", status.failures, status.restarts)),
     ]
+}
+
+/// Text that may be broken anywhere.
+fn long(shown: &str) -> Html {
+    fill("<span class=\"long\">{{shown}}</span>", &[("shown", text(shown))])
 }
 
 fn request(row: &Stored) -> Vec<Html> {
@@ -91,7 +95,7 @@ fn request(row: &Stored) -> Vec<Html> {
     };
     let took = row.took.map_or_else(|| "–".to_owned(), |took| format!("{} ms", took.as_millis()));
     vec![
-        moment(at.at),
+        when(at.at),
         text(&at.provider),
         cell(text(&format!("{} {}:{}", at.method, at.host, at.port)), &at.path),
         answer,

@@ -239,6 +239,10 @@ fn done(desk: &Desk<'_>, deed: Deed, user: &User, fields: &Query) -> Result<Repl
             rules::set_admin(call, by, user, false)?;
             format!("{name} is a member.")
         }
+        // One's own needs the old one.
+        Deed::Password if user.id == desk.user.user.id => {
+            return Err(Error::new(Fault::Invalid, "You change your own password under Account, Password."));
+        }
         Deed::Password => {
             let (password, made) = list::typed_or_made(fields.text("password"))?;
             let store = &call.service.app.store;

@@ -1,8 +1,7 @@
 //! People: who there is, and how one is added.
 
 use super::super::html::{Html, fill, text};
-use super::super::moment;
-use super::super::parts::{self, Desk, Form, cell, link, state, table};
+use super::super::parts::{self, Desk, Form, cell, link, state, table, when};
 use super::{SHOWN, left_out};
 use crate::domain::users::{self, NewUser};
 use crate::domain::{Error, Fault, tokens};
@@ -52,7 +51,7 @@ fn row(user: &User) -> Vec<Html> {
         text(&user.email),
         role(user),
         standing(user),
-        user.last_seen_at.map_or_else(|| text("never"), moment),
+        user.last_seen_at.map_or_else(|| text("never"), when),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::html::{Html, fill, text};
 use super::super::moment;
-use super::super::parts::{self, Desk, Form, Question, cell, link, table};
+use super::super::parts::{self, Desk, Form, Question, cell, link, table, when};
 use super::workspaces::{PATH, last_seen, standing};
 use crate::domain::instance::{Instance, agent_auth};
 use crate::domain::workspaces::{self as rules, FullName, Issued};
@@ -65,7 +65,7 @@ pub(in crate::rest) fn show(call: &Call<'_>) -> Result<Reply, Error> {
                 cell(standing(app, agent), &warning),
                 text(&format!("{}/{}", agent.operating_system, agent.architecture)),
                 text(if agent.version.is_empty() { "–" } else { &agent.version }),
-                last_seen(app, agent).map_or_else(|| text("never"), moment),
+                last_seen(app, agent).map_or_else(|| text("never"), when),
                 text(&instance),
             ]);
         }

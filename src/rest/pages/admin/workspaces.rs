@@ -4,8 +4,7 @@ use rusqlite::Connection;
 
 use super::super::home;
 use super::super::html::{Html, fill, text};
-use super::super::moment;
-use super::super::parts::{self, Desk, Form, cell, link, state, table};
+use super::super::parts::{self, Desk, Form, cell, link, state, table, when};
 use super::workspace::show_lines;
 use super::{SHOWN, left_out};
 use crate::domain::declare::{ARCHITECTURES, DeclaredAgent, SYSTEMS};
@@ -70,9 +69,9 @@ fn row(app: &Shared, conn: &Connection, workspace: &Workspace) -> Result<Vec<Htm
     Ok(vec![
         link(&path, &format!("{}/{}", workspace.owner_name, workspace.name)),
         if agents.is_empty() { text("none") } else { Html::join(states) },
-        seen.map_or_else(|| text("never"), moment),
+        seen.map_or_else(|| text("never"), when),
         text(if bound.is_empty() { "–".into() } else { bound.join(", ") }.as_str()),
-        moment(workspace.last_used_at),
+        when(workspace.last_used_at),
     ])
 }
 

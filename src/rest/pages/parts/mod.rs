@@ -6,7 +6,7 @@ mod tables;
 
 pub(super) use fields::Form;
 pub(super) use message::Teller;
-pub(super) use tables::{cell, link, state, table};
+pub(super) use tables::{cell, link, state, table, when};
 
 use super::external_auth::here;
 use super::html::{Html, fill, text};
