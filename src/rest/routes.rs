@@ -7,7 +7,7 @@
 use rusqlite::Connection;
 
 use super::auth::{Caller, Seen, Target, Visible};
-use super::pages::{assets, external_auth as external_auth_pages, home, login, sessions};
+use super::pages::{assets, external_auth as external_auth_pages, home, login, sessions, terminal, workspace};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
@@ -65,9 +65,9 @@ const LEAF: bool = false;
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/",                                                                   LEAF, Open(home::home)),
-    ("GET",    "/@{owner}/{workspace}",                                               ROOT, Open(home::workspace)),
-    ("GET",    "/@{owner}/{workspace}/settings",                                      LEAF, Open(home::to_workspace)),
-    ("GET",    "/@{owner}/{workspace}/terminal",                                      LEAF, Open(home::to_workspace)),
+    ("GET",    "/@{owner}/{workspace}",                                               ROOT, Open(workspace::show)),
+    ("GET",    "/@{owner}/{workspace}/settings",                                      LEAF, Open(workspace::settings)),
+    ("GET",    "/@{owner}/{workspace}/terminal",                                      LEAF, Open(terminal::show)),
     ("POST",   "/admin/verb",                                                         LEAF, Operator(operator::verb)),
     ("GET",    "/api/v2",                                                             ROOT, Open(site::root)),
     ("GET",    "/api/v2/appearance",                                                  ROOT, Open(deployment::appearance)),
@@ -268,7 +268,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/templates",                                                          LEAF, Open(home::templates)),
     ("GET",    "/templates/{name}",                                                   LEAF, Open(home::templates)),
     ("GET",    "/workspaces",                                                         LEAF, Open(home::elsewhere)),
-    ("GET",    "/{owner}/{workspace}/terminal",                                       LEAF, Open(home::to_workspace)),
+    ("GET",    "/{owner}/{workspace}/terminal",                                       LEAF, Open(terminal::elsewhere)),
 ];
 
 /// How a prefix is signed in before its leaves are looked up.
