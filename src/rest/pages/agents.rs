@@ -92,7 +92,11 @@ impl<'a> Present<'a> {
             let name = if row.display_name.is_empty() { &row.key } else { &row.display_name };
             let (value, class) = match (row.error.trim(), collected_at) {
                 (_, None) => ("not collected yet", "dim"),
-                ("", Some(_)) => (row.value.trim(), ""),
+                // Columns stay below each other.
+                ("", Some(_)) => match row.value.trim_end().trim_start_matches(['\r', '\n']) {
+                    value if value.contains('\n') => (value, "lines"),
+                    value => (value, ""),
+                },
                 (error, Some(_)) => (error, "bad"),
             };
             let value: String = plain(value).chars().take(VALUE_CHARS).collect();
