@@ -142,6 +142,8 @@ pub struct ProviderStatus {
     pub failures: u64,
     /// Times that it was started anew.
     pub restarts: u64,
+    /// Why it failed last; it may run again.
+    pub last_failure: Option<String>,
 }
 
 impl Plugins {

@@ -43,6 +43,7 @@ struct State {
     down: Option<Down>,
     anchors: Vec<Anchor>,
     restarts: u64,
+    last_failure: Option<String>,
     last: Option<(Checked, Started)>,
     stopped: bool,
 }
@@ -232,6 +233,7 @@ impl Supervisor {
         let since = state.down.as_ref().map_or(now, |down| down.since);
         log::error!("provider {} is down: {}: {why}", self.config.id, self.config.library.display());
         let stamp = file::stamp(&self.config.library);
+        state.last_failure = Some(why.clone());
         state.down = Some(Down { why, since, in_a_row, next: now + pause, stamp });
     }
 
@@ -291,6 +293,7 @@ impl Supervisor {
             calls: self.calls.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
             restarts: state.restarts,
+            last_failure: state.last_failure.clone(),
         }
     }
 }

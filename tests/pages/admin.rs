@@ -154,7 +154,7 @@ fn does_to_people_what_was_asked_and_confirmed() {
     office.noted("user.update", "alice");
 
     let said = office.done(page, "action=password&password=a+better+secret", page);
-    assert_eq!(said, "alice has a new password; 1 sessions and tokens were revoked.");
+    assert_eq!(said, "alice has a new password. Sessions and tokens revoked: 1.");
     office.noted("user.password", "alice");
     let made = office.post(page, "action=password&password=");
     assert_eq!((made.status, secret(&made.text(), "Password").len()), (200, 20));

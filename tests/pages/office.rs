@@ -123,7 +123,7 @@ impl Office {
 
 /// What a page says because of what was done before.
 pub(super) fn said(page: &str) -> Option<String> {
-    let (_, rest) = page.split_once("<p class=\"said\" role=\"status\">")?;
+    let (_, rest) = page.split_once("<p class=\"said\" role=\"status\" tabindex=\"-1\" autofocus>")?;
     Some(rest.split("</p>").next()?.to_owned())
 }
 

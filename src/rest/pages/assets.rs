@@ -26,6 +26,16 @@ const fn asset(name: &'static str, content_type: &'static str, bytes: &'static [
 const ASSETS: &[Asset] = &[
     asset("icon.svg", "image/svg+xml", include_bytes!("icon.svg")),
     asset("style.css", STYLE, include_bytes!("style.css")),
+    asset("copy.js", SCRIPT, include_bytes!("copy.js")),
+    asset("live.js", SCRIPT, include_bytes!("live.js")),
+    asset("socket.js", SCRIPT, include_bytes!("socket.js")),
+    asset("terminal.js", SCRIPT, include_bytes!("terminal.js")),
+    asset("workspace.js", SCRIPT, include_bytes!("workspace.js")),
+    asset("addon-fit.mjs", SCRIPT, include_bytes!("vendor/addon-fit.mjs")),
+    asset("addon-unicode11.mjs", SCRIPT, include_bytes!("vendor/addon-unicode11.mjs")),
+    asset("addon-web-links.mjs", SCRIPT, include_bytes!("vendor/addon-web-links.mjs")),
+    asset("xterm.css", STYLE, include_bytes!("vendor/xterm.css")),
+    asset("xterm.mjs", SCRIPT, include_bytes!("vendor/xterm.mjs")),
 ];
 
 /// Names the contents of all files: a path with it in it never means anything else.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::html::{Html, fill, text};
 use super::login::{destination, encode};
-use super::{Frame, are_wanted, form, see_other, sign_in_first, signed_in};
+use super::{Frame, are_wanted, form, here, see_other, sign_in_first, signed_in};
 use crate::config::providers::ProviderConfig;
 use crate::domain::external_auth::{self, Standing};
 use crate::domain::{Error, Fault, Shared};
@@ -122,13 +122,6 @@ pub(super) fn after_unlinking(revoked: Option<&Result<(), String>>) -> &'static 
         Some(Err(_)) => "The provider has not revoked the token; you can do that in its settings.",
         None => "The provider revokes no tokens by itself; you can do that in its settings.",
     }
-}
-
-/// Path and query of a request.
-pub(super) fn here(call: &Call<'_>) -> String {
-    let pairs: Vec<String> =
-        call.query.pairs().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
-    if pairs.is_empty() { call.path.clone() } else { format!("{}?{}", call.path, pairs.join("&")) }
 }
 
 /// `GET /external-auth/{id}`: `coder gitaskpass` and editors send people here.

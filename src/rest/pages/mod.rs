@@ -6,6 +6,7 @@
 
 pub(super) mod account;
 pub(super) mod admin;
+mod agents;
 pub(super) mod assets;
 pub(super) mod home;
 pub(super) mod external_auth;
@@ -13,6 +14,8 @@ pub(super) mod html;
 pub(super) mod login;
 mod parts;
 pub(super) mod sessions;
+pub(super) mod terminal;
+pub(super) mod workspace;
 
 use html::{Html, fill, text};
 use subtle::ConstantTimeEq;
@@ -129,6 +132,23 @@ fn sign_in_first(path: &str) -> Reply {
     see_other(format!("{}?redirect={}", login::PATH, login::encode(path)))
 }
 
+/// Path and query of a request.
+fn here(call: &Call<'_>) -> String {
+    format!("{}{}", call.path, query(call))
+}
+
+/// The query of a request with its question mark, if it has one.
+fn query(call: &Call<'_>) -> String {
+    let pairs: Vec<String> =
+        call.query.pairs().map(|(key, value)| format!("{}={}", login::encode(key), login::encode(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
+}
+
+/// Whether something may be called so: people, workspaces, agents.
+fn is_name(name: &str) -> bool {
+    crate::domain::names::check(name).is_ok()
+}
+
 /// Who is signed in, if anybody is.
 fn signed_in(call: &Call<'_>) -> Result<Option<UserAuth>, Error> {
     let app = &call.service.app;
@@ -191,11 +211,15 @@ pub(super) fn error(error: &Error, envelope: &Envelope) -> Reply {
 
 /// An instant for people, to the minute.
 fn moment(at: Timestamp) -> Html {
+    text(&moment_text(at))
+}
+
+fn moment_text(at: Timestamp) -> String {
     if at.0 <= 0 {
-        return text("never");
+        return "never".to_owned();
     }
     let at =
         time::OffsetDateTime::from_unix_timestamp(at.0 / MICROS_PER_SECOND).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let (date, hour, minute) = (at.date(), at.hour(), at.minute());
-    text(&format!("{date} {hour:02}:{minute:02} UTC"))
+    format!("{date} {hour:02}:{minute:02} UTC")
 }

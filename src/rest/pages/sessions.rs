@@ -145,6 +145,7 @@ pub(in crate::rest) fn ask(call: &Call<'_>) -> Result<Reply, Error> {
                 fields: fill("<input type=\"hidden\" name=\"id\" value=\"{{id}}\">", &[("id", text(&key.id))]),
                 problem: Html::default(),
                 button: "Revoke",
+                is_harmless: false,
                 back: PATH,
             },
         ))
@@ -219,7 +220,7 @@ pub(in crate::rest) fn make_named(call: &Call<'_>) -> Result<Reply, Error> {
             }
         };
         let values = [("name", text(&name)), ("token", text(&token.to_string())), ("life", life(lives))];
-        Ok(desk.page(200, "Your token", fill(include_str!("session-made.html"), &values)))
+        Ok(desk.copyable("Your token", fill(include_str!("session-made.html"), &values)))
     })
 }
 

@@ -91,6 +91,7 @@ pub(in crate::rest) fn ask(call: &Call<'_>) -> Result<Reply, Error> {
                 fields: Html::default(),
                 problem: Html::default(),
                 button: "Unlink",
+                is_harmless: false,
                 back: PATH,
             },
         ))

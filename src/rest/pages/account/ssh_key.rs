@@ -26,7 +26,7 @@ pub(in crate::rest) fn show(call: &Call<'_>) -> Result<Reply, Error> {
             ),
             None => fill(include_str!("no-ssh-key.html"), &[]),
         };
-        Ok(desk.page(200, "SSH key", content))
+        Ok(desk.copyable("SSH key", content))
     })
 }
 
@@ -44,6 +44,7 @@ pub(in crate::rest) fn ask(call: &Call<'_>) -> Result<Reply, Error> {
                 fields: Html::default(),
                 problem: Html::default(),
                 button: "Make a new key",
+                is_harmless: false,
                 back: PATH,
             },
         ))

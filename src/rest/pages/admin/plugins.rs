@@ -46,7 +46,10 @@ fn row(status: &ProviderStatus, pinned: bool) -> Vec<Html> {
     };
     let (word, class, why) = match &status.condition {
         Condition::Idle => ("not needed yet", "dim", String::new()),
-        Condition::Running { pid } => ("running", "good", format!("process {pid}")),
+        Condition::Running { pid } => {
+            let before = status.last_failure.as_ref().map_or_else(String::new, |why| format!("; failed before: {why}"));
+            ("running", "good", format!("process {pid}{before}"))
+        }
         Condition::Down { why, for_seconds, next_try_seconds } => {
             let next =
                 if *next_try_seconds == 0 { "at the next call".into() } else { format!("in {next_try_seconds} s") };

@@ -180,6 +180,7 @@ fn question(desk: &Desk<'_>, status: u16, deed: Deed, user: &User, form: Form<'_
             fields,
             problem: form.problem(),
             button,
+            is_harmless: deed == Deed::Activate,
             back: &page_of(user),
         },
     ))
@@ -247,7 +248,7 @@ fn done(desk: &Desk<'_>, deed: Deed, user: &User, fields: &Query) -> Result<Repl
             let (password, made) = list::typed_or_made(fields.text("password"))?;
             let store = &call.service.app.store;
             let (_, revoked) = users::set_password(store, &desk.by(), &user.id.to_string(), &password)?;
-            let said = format!("{name} has a new password; {revoked} sessions and tokens were revoked.");
+            let said = format!("{name} has a new password. Sessions and tokens revoked: {revoked}.");
             if made {
                 return Ok(list::show_password(desk, user, &said, &password));
             }

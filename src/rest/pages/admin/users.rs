@@ -124,5 +124,5 @@ pub(super) fn show_password(desk: &Desk<'_>, user: &User, said: &str, password: 
         ("password", text(password)),
         ("page", link(&format!("{PATH}/{}", user.username), &format!("To {}", user.username))),
     ];
-    desk.page(200, "Password", fill(include_str!("password-made.html"), &values))
+    desk.copyable("Password", fill(include_str!("password-made.html"), &values))
 }

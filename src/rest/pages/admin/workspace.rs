@@ -111,6 +111,7 @@ fn ask_rotate(desk: &Desk<'_>, status: u16, workspace: &Workspace, agents: &[Age
             fields: form.choice("agent", "Agent", "", "", std::iter::once(("", "All of them")).chain(agents)),
             problem: form.problem(),
             button: "Rotate",
+            is_harmless: false,
             back: &page,
         },
     )
@@ -131,6 +132,7 @@ fn ask_remove(desk: &Desk<'_>, status: u16, workspace: &Workspace, form: Form<'_
             fields: form.line("confirm", &label, "", "", typed),
             problem: form.problem(),
             button: "Remove",
+            is_harmless: false,
             back: &page,
         },
     )
@@ -196,7 +198,7 @@ pub(super) fn show_lines(desk: &Desk<'_>, id: WorkspaceId, said: &str, issued: &
         ("lines", Html::join(lines)),
         ("page", link(&page_of(&workspace), &format!("To {title}"))),
     ];
-    Ok(desk.page(200, "On the machine", fill(include_str!("enrol.html"), &values)))
+    Ok(desk.copyable("On the machine", fill(include_str!("enrol.html"), &values)))
 }
 
 /// A line that also installs the program, where this server has programs to give.

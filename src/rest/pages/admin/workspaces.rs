@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::super::home;
+use super::super::agents::Present;
 use super::super::html::{Html, fill, text};
 use super::super::parts::{self, Desk, Form, cell, link, state, table, when};
 use super::workspace::show_lines;
@@ -77,8 +77,7 @@ fn row(app: &Shared, conn: &Connection, workspace: &Workspace) -> Result<Vec<Htm
 
 /// How an agent is.
 pub(super) fn standing(app: &Shared, agent: &Agent) -> Html {
-    let (word, class) = home::state(app, agent);
-    state(word, class)
+    Present::of(app, agent, Timestamp::now()).state()
 }
 
 /// Its last sign of life.

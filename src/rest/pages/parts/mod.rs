@@ -8,9 +8,8 @@ pub(super) use fields::Form;
 pub(super) use message::Teller;
 pub(super) use tables::{cell, link, state, table, when};
 
-use super::external_auth::here;
 use super::html::{Html, fill, text};
-use super::{Frame, form, sign_in_first, signed_in};
+use super::{Frame, form, here, sign_in_first, signed_in};
 use crate::domain::access::UserAuth;
 use crate::domain::{Error, Fault};
 use crate::rest::auth::administrator;
@@ -48,7 +47,7 @@ pub(super) struct Desk<'c> {
     tabs: Tabs,
 }
 
-/// A page that asks whether something that cannot be undone shall be done.
+/// A page that asks whether something shall be done that is not easily undone.
 pub(super) struct Question<'q> {
     pub(super) title: &'q str,
     /// Where the answer goes, and what it says in its field `action`.
@@ -61,6 +60,8 @@ pub(super) struct Question<'q> {
     /// What is wrong with an answer that was given before.
     pub(super) problem: Html,
     pub(super) button: &'q str,
+    /// Whether it takes anything away.
+    pub(super) is_harmless: bool,
     /// Where whoever does not want it goes.
     pub(super) back: &'q str,
 }
@@ -130,6 +131,11 @@ impl Desk<'_> {
         self.board().page(status, title, content)
     }
 
+    /// A page with lines that are there to be copied. It goes without its script, too.
+    pub(super) fn copyable(&self, title: &str, content: Html) -> Reply {
+        self.board().show(content, |frame, content| frame.live(title, "copy.js", content))
+    }
+
     /// Something was done: the browser goes to `path`, whose page says so once.
     pub(super) fn done(&self, path: &str, said: &str) -> Reply {
         self.teller().done(path, said)
@@ -153,6 +159,7 @@ impl Desk<'_> {
                 ("text", text(question.text)),
                 ("fields", question.fields),
                 ("button", text(question.button)),
+                ("class", Html::of(if question.is_harmless { "" } else { "danger" })),
                 ("back", text(question.back)),
             ],
         );
@@ -171,9 +178,13 @@ pub(super) struct Board {
 impl Board {
     /// A page.
     pub(super) fn page(self, status: u16, title: &str, content: Html) -> Reply {
+        self.show(content, |frame, content| frame.page(status, title, content))
+    }
+
+    fn show(self, content: Html, show: impl FnOnce(Frame, Html) -> Reply) -> Reply {
         let was_said = self.said.is_some();
         let content = Html::join([self.tabs, self.said.unwrap_or_default(), content]);
-        let reply = self.frame.page(status, title, content);
+        let reply = show(self.frame, content);
         if was_said { reply.header("Set-Cookie", self.teller.silence()) } else { reply }
     }
 }

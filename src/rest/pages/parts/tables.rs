@@ -46,6 +46,5 @@ pub(in super::super) fn link(path: &str, label: &str) -> Html {
 
 /// A word with its colour: `good`, `wait`, `bad` or `dim`.
 pub(in super::super) fn state(word: &str, class: &'static str) -> Html {
-    let values = [("agent", Html::default()), ("word", text(word)), ("class", Html::of(class))];
-    fill(include_str!("../state.html"), &values)
+    fill(include_str!("../state.html"), &[("word", text(word)), ("class", Html::of(class))])
 }

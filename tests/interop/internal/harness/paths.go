@@ -43,6 +43,9 @@ func CheckSetup() error {
 			return err
 		}
 	}
+	if _, err := chromiumBin(); err != nil {
+		return err
+	}
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%s is not installed: %w", program, err)
