@@ -69,7 +69,7 @@ fn words(life: Duration) -> String {
     let (count, unit) = match seconds {
         0..HOUR => (seconds.div_ceil(60), "minute"),
         HOUR..DAY => (seconds / HOUR, "hour"),
-        _ if seconds < 2 * DAY && seconds % DAY != 0 => (seconds / HOUR, "hour"),
+        _ if seconds < 2 * DAY && !seconds.is_multiple_of(DAY) => (seconds / HOUR, "hour"),
         _ => (seconds / DAY, "day"),
     };
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
