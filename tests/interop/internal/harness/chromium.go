@@ -18,8 +18,10 @@ import (
 	"github.com/chromedp/cdproto/input"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // EnvShots names a folder for pictures of what the pages look like; none are taken without it.
@@ -278,22 +280,56 @@ func (tab *Tab) WaitText(within time.Duration, selector, text string) {
 	})
 }
 
-// Type presses keys, one by one.
+// Type presses keys, one by one, as a keyboard does: chromedp's own way brings each letter twice to a page that
+// takes keys before they become letters.
 func (tab *Tab) Type(keys string) {
 	tab.t.Helper()
-	tab.Do(chromedp.KeyEvent(keys))
-}
-
-// Paste puts text in as one piece, as a clipboard does.
-func (tab *Tab) Paste(text string) {
-	tab.t.Helper()
-	tab.Do(input.InsertText(text))
+	for _, letter := range keys {
+		tab.press(letter, 0)
+	}
 }
 
 // Chord presses a key together with others.
-func (tab *Tab) Chord(key string, modifiers ...input.Modifier) {
+func (tab *Tab) Chord(letter rune, modifiers input.Modifier) {
 	tab.t.Helper()
-	tab.Do(chromedp.KeyEvent(key, chromedp.KeyModifiers(modifiers...)))
+	tab.press(letter, modifiers)
+}
+
+func (tab *Tab) press(letter rune, modifiers input.Modifier) {
+	tab.t.Helper()
+	key, known := kb.Keys[letter]
+	if !known {
+		tab.t.Fatalf("no keyboard has %q", letter)
+	}
+	if key.Shift {
+		modifiers |= input.ModifierShift
+	}
+	event := input.DispatchKeyEvent(input.KeyDown).WithKey(key.Key).WithCode(key.Code).WithModifiers(modifiers).
+		WithWindowsVirtualKeyCode(key.Windows).WithNativeVirtualKeyCode(key.Native)
+	up := *event
+	up.Type = input.KeyUp
+	if modifiers&^input.ModifierShift == 0 && key.Print {
+		event = event.WithText(key.Text).WithUnmodifiedText(key.Unmodified)
+	}
+	tab.Do(event, &up)
+}
+
+// Front shows this tab: browsers draw nothing in those that are hidden.
+func (tab *Tab) Front() {
+	tab.t.Helper()
+	tab.Do(page.BringToFront())
+}
+
+// Paste puts text on the clipboard and presses the keys that paste it in a terminal; the page must be one that MayCopy.
+func (tab *Tab) Paste(text string) {
+	tab.t.Helper()
+	tab.EvalAsync(fmt.Sprintf("navigator.clipboard.writeText(%q).then(() => 'done')", text))
+	key := kb.Keys['V']
+	event := input.DispatchKeyEvent(input.KeyDown).WithKey(key.Key).WithCode(key.Code).
+		WithModifiers(input.ModifierCtrl | input.ModifierShift).WithWindowsVirtualKeyCode(key.Windows).
+		// What the browser does with these keys, unless the page keeps them for itself.
+		WithCommands([]string{"paste"})
+	tab.Do(event)
 }
 
 // Size makes the window so large, and the page light or dark.
@@ -318,8 +354,8 @@ func (tab *Tab) Shoot(name string) {
 		return
 	}
 	var picture []byte
-	tab.Do(chromedp.FullScreenshot(&picture, 90))
-	if err := os.WriteFile(filepath.Join(folder, name+".jpg"), picture, 0o600); err != nil {
+	tab.Do(chromedp.FullScreenshot(&picture, 100))
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), picture, 0o600); err != nil {
 		tab.t.Fatal(err)
 	}
 }
