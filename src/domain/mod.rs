@@ -30,6 +30,7 @@ pub mod synthetic;
 pub mod terms;
 pub mod sessions;
 pub mod programs;
+pub mod providers;
 pub mod tokens;
 pub mod trust;
 pub mod users;

@@ -198,3 +198,13 @@ fn takes_no_form_of_another_page_and_none_of_nobody() {
     let got = office.get("/settings/ssh-keys");
     assert_eq!(got.header("Location"), Some("/login?redirect=%2Fsettings%2Fssh-keys"));
 }
+
+#[test]
+fn lets_nobody_guess_the_present_password() {
+    let mut office = Office::new();
+    let ask = || Ask { peer: Some("192.0.2.9".into()), ..Ask::new("POST", "/settings/security") };
+    for _ in 0..moorline::config::limits::SIGN_INS_PER_MINUTE {
+        assert_ne!(office.rig.ask(&ask()).status, 429);
+    }
+    assert_eq!(office.rig.ask(&ask()).status, 429);
+}

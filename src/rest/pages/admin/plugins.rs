@@ -6,7 +6,7 @@ use super::super::html::{Html, fill, text};
 use super::super::parts::{self, cell, state, table, when};
 use super::size;
 use crate::domain::Error;
-use crate::plugins::{Condition, ProviderStatus};
+use crate::domain::providers::{self, Condition, Listed};
 use crate::rest::reply::Reply;
 use crate::rest::request::Call;
 use crate::store::egress::{self, Stored};
@@ -20,12 +20,7 @@ const DIGITS: usize = 12;
 pub(in crate::rest) fn list(call: &Call<'_>) -> Result<Reply, Error> {
     parts::admin(call, |desk| {
         let app = &call.service.app;
-        let providers = app.plugins.status();
-        let rows = providers.iter().map(|status| {
-            let config = app.plugins.provider(status.kind, &status.id);
-            row(status, config.is_some_and(|config| config.sha256.is_some()))
-        });
-        let rows = rows.collect();
+        let rows = providers::list(app).iter().map(row).collect();
         let columns = ["Provider", "State", "Library", "SHA-256", "Confined", "Calls"];
         let none = "No providers are configured.";
         let sent = app.store.read(|conn| egress::recent(conn, REQUESTS).map_err(Error::from))?;
@@ -39,7 +34,8 @@ pub(in crate::rest) fn list(call: &Call<'_>) -> Result<Reply, Error> {
     })
 }
 
-fn row(status: &ProviderStatus, pinned: bool) -> Vec<Html> {
+fn row(listed: &Listed) -> Vec<Html> {
+    let status = &listed.status;
     let kind = match status.kind {
         Kind::Identity => "identity",
         Kind::ExternalAuth => "external auth",
@@ -76,7 +72,7 @@ fn row(status: &ProviderStatus, pinned: bool) -> Vec<Html> {
         cell(text(&status.id), &format!("{kind}, {}", status.kind_word)),
         cell(state(word, class), &why),
         cell(long(&status.library.display().to_string()), &version),
-        cell(sum, if pinned { "pinned" } else { "not pinned" }),
+        cell(sum, if listed.is_pinned { "pinned" } else { "not pinned" }),
         text(&confined),
         cell(text(&status.calls.to_string()), &format!("{} failures, {} restarts", status.failures, status.restarts)),
     ]
