@@ -241,6 +241,25 @@ fn trouble_at_the_provider_is_tried_again_and_then_told_as_such() {
 }
 
 #[test]
+fn a_wrong_secret_of_the_operator_signs_nobody_out_and_is_not_tried_again_and_again() {
+    let mut house = house();
+    house.fake.know().refresh_token = "refresh-0".into();
+    let says = json!({"error": "invalid_client", "error_description": "invalid client secret"});
+    house.fake.know().tokens = [Says::json(400, &says)].into();
+    link::put(&house.rig.app, "gh", house.alice, &token("token-0", "refresh-0", Some(-5)));
+    let began = Instant::now();
+    let got = house.rig.ask(&by_id());
+    assert_eq!(got.status, 502, "{}", got.text());
+    assert!(got.text().contains("invalid client secret"), "{}", got.text());
+    assert!(began.elapsed() < Duration::from_secs(2), "nobody waits for it to mend itself");
+    assert_eq!(link::journal(&house.rig.app), ["failed"]);
+    // Once the operator has mended it, all goes on.
+    until("the finding is forgotten", || (house.rig.ask(&by_id()).status == 200).then_some(()));
+    is_token(&house.rig.ask(&by_id()), "token-1");
+    tells_no_secrets(&house);
+}
+
+#[test]
 fn a_dead_refresh_token_is_wiped_once_and_never_sent_again() {
     let mut house = house();
     house.fake.know().refresh_token = "another".into();

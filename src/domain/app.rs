@@ -1,5 +1,6 @@
 //! What a running server consists of, as handlers see it.
 
+use std::io;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::presence::Presence;
 use super::programs::Programs;
 use super::synthetic::Ids;
 use super::trust;
+use crate::config::regions::EMBEDDED_ID;
 use crate::config::{Settings, limits};
 use crate::model::Timestamp;
 use crate::ops::hub::Hub;
@@ -24,6 +26,7 @@ use crate::tailnet::Tailnet;
 use crate::tailnet::derp::Switch;
 use crate::tailnet::derp_map::{DerpMap, Live};
 use crate::tailnet::keys::Keys;
+use crate::tailnet::peer::Peer;
 use crate::tailnet::resume::ResumeKey;
 
 /// The parts of a running server. Made once by `cli/serve`, shared by all threads.
@@ -48,6 +51,8 @@ pub struct App {
     pub keys: Keys,
     /// The relay.
     pub relay: Switch,
+    /// The server's own place in the tailnet.
+    pub peer: Peer,
     /// Peers that have lost their connection and may come back.
     pub absent: Absent,
     /// The relay map as it is now.
@@ -77,19 +82,22 @@ pub type Shared = Arc<App>;
 
 impl App {
     /// A server on an open store, with nobody connected. `hub` is the one that the store publishes to.
-    pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> App {
+    pub fn new(settings: Settings, access_url: String, store: Store, hub: Hub, jobs: Jobs) -> io::Result<App> {
         let (keys, metrics) = (Keys::default(), Metrics::new());
         let plugins = Plugins::new(&settings.providers, &store, &settings.program);
         if let Err(error) = trust::install(&store, &plugins) {
             log::error!("the imported trust anchors cannot be read: {error}");
         }
-        App {
+        let tailnet = Tailnet::new(keys.clone());
+        let relay = Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS);
+        Ok(App {
+            peer: Peer::start(tailnet.clone(), relay.clone(), EMBEDDED_ID)?,
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             absent: Absent::default(),
-            tailnet: Tailnet::new(keys.clone()),
+            tailnet,
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
-            relay: Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS),
+            relay,
             keys,
             derp_map: Live::new(DerpMap::of(&access_url, &settings)),
             plugins,
@@ -105,7 +113,7 @@ impl App {
             store,
             hub,
             jobs,
-        }
+        })
     }
 
     /// The ids of what clients expect to exist and nobody made.

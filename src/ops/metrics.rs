@@ -30,6 +30,8 @@ pub struct Metrics {
     pub agent_reports_dropped: Counter,
     /// One-way streams (logs, metadata, relay map, reinit) open at present.
     pub watchers: Gauge,
+    /// Terminals open.
+    pub terminals: Gauge,
     /// Peers that the coordinator knows at present: agents and clients with a stream, and those lost.
     pub tailnet_peers: Family<[(&'static str, &'static str); 1], Gauge>,
     /// Tunnels that the coordinator knows at present.
@@ -74,6 +76,8 @@ impl Metrics {
         );
         let watchers = Gauge::default();
         registry.register("watchers", "One-way streams open", watchers.clone());
+        let terminals = Gauge::default();
+        registry.register("terminals", "Terminals open", terminals.clone());
         let tailnet_peers = Family::default();
         registry.register("tailnet_peers", "Peers that the coordinator knows", tailnet_peers.clone());
         let tailnet_tunnels = Gauge::default();
@@ -101,6 +105,7 @@ impl Metrics {
             agent_calls_delayed,
             agent_reports_dropped,
             watchers,
+            terminals,
             tailnet_peers,
             tailnet_tunnels,
             downloads,

@@ -17,6 +17,7 @@ mod dto;
 mod envelope;
 mod external_auth;
 mod identity;
+mod inside;
 mod json;
 mod keys;
 mod later;
@@ -34,6 +35,7 @@ mod sign_in;
 mod site;
 mod tailnet;
 mod templates;
+mod ports;
 mod terminals;
 mod users;
 mod watch;
@@ -45,6 +47,7 @@ mod workspaces;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use auth::Caller;
 use envelope::Envelope;
@@ -83,6 +86,8 @@ struct Service {
     identities: Limiter,
     /// Answers that are being found.
     parked: Places<()>,
+    /// What agents said a moment ago.
+    remembered: Arc<ports::Remembered>,
     /// Files being sent, by address.
     downloads: Places<String>,
     /// Files being sent, in all.
@@ -96,6 +101,7 @@ impl Service {
             sign_ins: Limiter::new(limits::SIGN_INS_PER_MINUTE, WhenFull::Share),
             identities: Limiter::new(limits::IDENTITIES_PER_MINUTE, WhenFull::Share),
             parked: Places::default(),
+            remembered: Arc::default(),
             downloads: Places::default(),
             all_downloads: Places::default(),
             table: Table::new(),

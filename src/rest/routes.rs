@@ -14,8 +14,8 @@ use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
     agent_view, agents_me, audit, authcheck, bin, builds, debug, deployment, derp, external_auth, identity, keys,
-    notifications, operator, organizations, preferences, sign_in, site, tailnet, templates, terminals, users, watch,
-    workspace_changes as change, workspaces,
+    notifications, operator, organizations, ports, preferences, sign_in, site, tailnet, templates, terminals, users,
+    watch, workspace_changes as change, workspaces,
 };
 use crate::domain::Error;
 use crate::domain::access::{AgentAuth, UserAuth};
@@ -220,11 +220,11 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/workspaceagents/me/rpc",                                      LEAF, Agent(agents_me::rpc)),
     ("GET",    "/api/v2/workspaceagents/{agent}",                                     ROOT, View(agent_view::show)),
     ("GET",    "/api/v2/workspaceagents/{agent}/connection",                          LEAF, View(agent_view::connection)),
-    ("GET",    "/api/v2/workspaceagents/{agent}/containers",                          LEAF, View(terminals::containers)),
-    ("POST",   "/api/v2/workspaceagents/{agent}/containers/devcontainers/{container}/recreate", LEAF, View(terminals::recreate)),
-    ("GET",    "/api/v2/workspaceagents/{agent}/containers/watch",                    LEAF, View(terminals::containers)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers",                          LEAF, View(ports::containers)),
+    ("POST",   "/api/v2/workspaceagents/{agent}/containers/devcontainers/{container}/recreate", LEAF, View(ports::recreate)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/containers/watch",                    LEAF, View(ports::watch_containers)),
     ("GET",    "/api/v2/workspaceagents/{agent}/coordinate",                          LEAF, View(tailnet::coordinate)),
-    ("GET",    "/api/v2/workspaceagents/{agent}/listening-ports",                     LEAF, View(terminals::ports)),
+    ("GET",    "/api/v2/workspaceagents/{agent}/listening-ports",                     LEAF, View(ports::listening)),
     ("GET",    "/api/v2/workspaceagents/{agent}/logs",                                LEAF, View(agent_view::logs)),
     ("GET",    "/api/v2/workspaceagents/{agent}/pty",                                 LEAF, Open(terminals::pty)),
     ("GET",    "/api/v2/workspaceagents/{agent}/startup-logs",                        LEAF, View(agent_view::logs)),

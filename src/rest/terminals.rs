@@ -1,39 +1,20 @@
-//! Terminals, ports and containers: what the server would have to ask an agent itself. It cannot do that
-//! yet, and says so at once; who asks for something that could not be answered anyway hears that first.
+//! Terminals in the browser.
 
-use rusqlite::Connection;
 use uuid::Uuid;
 
-use super::auth::{self, Visible};
+use super::auth;
+use super::inside::connected;
 use super::reply::Reply;
-use super::request::Call;
+use super::request::{Call, Query};
 use super::websocket;
-use crate::domain::agents::Status;
-use crate::domain::{Error, Fault, access, agents};
+use crate::domain::credential::Credential;
+use crate::domain::{Error, Fault, access, connection_log};
 use crate::model::Timestamp;
+use crate::streams::Visitor;
+use crate::streams::terminal::{self, BEGINNING_BYTES, Opening, Shell};
 
-/// `GET …/{agent}/listening-ports`: `coder show` asks for every agent, also for those that are away, and
-/// prints the refusal as a warning (coder v2.24.0 cli/show.go).
-pub(super) fn ports(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    connected(call, &seen, Fault::Invalid)?;
-    Err(unserved("The ports that are open on a machine cannot be listed by this version."))
-}
-
-/// `GET …/{agent}/containers` and `…/containers/watch`.
-pub(super) fn containers(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    if call.query.all("label").any(|label| label.split('=').count() != 2) {
-        return Err(Error::new(Fault::Invalid, "A label is not of the form KEY=VALUE.")
-            .field("label", "KEY=VALUE, or KEY= for any value."));
-    }
-    connected(call, &seen, Fault::Invalid)?;
-    Err(unserved("The containers of a machine cannot be listed by this version."))
-}
-
-/// `POST …/{agent}/containers/devcontainers/{container}/recreate`.
-pub(super) fn recreate(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    connected(call, &seen, Fault::Invalid)?;
-    Err(unserved("The development containers of a machine cannot be built anew by this version."))
-}
+/// Rows and columns of a terminal whose client does not say (coderd/workspaceapps/proxy.go, v2.24.0).
+const CELLS: u16 = 80;
 
 /// `GET …/{agent}/pty`.
 pub(super) fn pty(call: &Call<'_>) -> Result<Reply, Error> {
@@ -41,35 +22,46 @@ pub(super) fn pty(call: &Call<'_>) -> Result<Reply, Error> {
     let seen = app.store.read(|conn| auth::visible_in_terminal(call, conn))?;
     access::note_use(app, &seen.user, &call.peer, Timestamp::now());
     connected(call, &seen, Fault::Unreachable)?;
-    let mut wrong = Error::new(Fault::Invalid, "A parameter of the terminal is not right.");
-    if Uuid::try_parse(call.query.text("reconnect")).is_err() {
-        wrong = wrong.field("reconnect", "The id of the terminal, a UUID, is needed.");
+    let beginning = shell(&call.query)?;
+    let agent = seen.agent.id;
+    websocket::upgrade_if(call, || {
+        let visitor = Visitor::admit(app, Credential::of(&seen.user), agent.0)?;
+        let program = connection_log::program(call.header("User-Agent").unwrap_or(""), "");
+        Ok(terminal::open(app.clone(), Opening { agent, visitor, ip: call.peer.clone(), program, beginning }))
+    })
+}
+
+/// What the agent is to be told, from the parameters.
+fn shell(query: &Query) -> Result<Vec<u8>, Error> {
+    let mut wrong = Vec::new();
+    let id = Uuid::try_parse(query.text("reconnect")).ok();
+    if id.is_none() {
+        wrong.push(("reconnect", "The id of the terminal, a UUID, is needed.".to_owned()));
     }
-    for size in ["height", "width"] {
-        let text = call.query.text(size);
-        if !text.is_empty() && text.parse::<u64>().is_err() {
-            wrong = wrong.field(size, "A number of cells is expected.");
+    let [height, width] = ["height", "width"].map(|name| match (query.text(name), query.text(name).parse::<u64>()) {
+        ("", _) => CELLS,
+        // What is over 16 bits is cut, as the real server does.
+        (_, Ok(cells)) => u16::try_from(cells & 0xffff).unwrap_or(CELLS),
+        (_, Err(_)) => {
+            wrong.push((name, "A number of cells is expected.".to_owned()));
+            CELLS
         }
-    }
-    if !wrong.fields.is_empty() {
-        return Err(wrong);
-    }
-    websocket::upgrade_if(call, || Err(unserved("Terminals in the browser are not served by this version.")))
-}
-
-fn unserved(message: &str) -> Error {
-    Error::new(Fault::Unimplemented, message)
-}
-
-/// Refuses for `fault` unless the agent is connected.
-fn connected(call: &Call<'_>, seen: &Visible, fault: Fault) -> Result<(), Error> {
-    let (app, agent) = (&call.service.app, &seen.agent);
-    let now = agents::connection(agent, app.presence.of(agent.id), app.started_at, Timestamp::now());
-    let state = match now.status {
-        Status::Connected => return Ok(()),
-        Status::Connecting => "connecting",
-        Status::Disconnected => "disconnected",
-        Status::Timeout => "timeout",
+    });
+    let text = |name: &str| query.text(name).to_owned();
+    let shell = Shell {
+        id: id.unwrap_or_default(),
+        height,
+        width,
+        command: text("command"),
+        container: text("container"),
+        container_user: text("container_user"),
+        backend_type: text("backend_type"),
     };
-    Err(Error::new(fault, format!("The agent must be connected for this; its state is {state:?}.")))
+    match shell.beginning() {
+        Some(beginning) if wrong.is_empty() => return Ok(beginning),
+        Some(_) => {}
+        None => wrong.push(("command", format!("All parameters together have at most {BEGINNING_BYTES} bytes."))),
+    }
+    let error = Error::new(Fault::Invalid, "A parameter of the terminal is not right.");
+    Err(wrong.into_iter().fold(error, |error, (field, detail)| error.field(field, detail)))
 }

@@ -4,6 +4,7 @@
 //! A stream is a state machine that the loop owning its socket drives: bytes, mail and time in,
 //! bytes out. It never waits; work that may wait goes to the `rpc` pool and comes back as mail.
 
+pub mod containers;
 pub mod derp;
 pub mod derp_map;
 pub mod echo;
@@ -15,6 +16,7 @@ pub mod logs;
 pub mod metadata;
 pub mod reinit;
 pub mod rpc;
+pub mod terminal;
 pub mod workspace;
 
 mod errand;

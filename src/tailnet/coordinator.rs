@@ -22,15 +22,17 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use self::peer::{Open, Peer};
 use super::addresses::Addresses;
 use super::admission;
 use super::inbox::Inbox;
 use super::keys::Keys;
-use super::peer::{Open, Peer};
 use super::seat::{Counts, NodeInfo, Seat, Who};
 use super::tunnels::{TooMany, Tunnels};
 use crate::model::AgentId;
 use crate::wire::proto::tailnet::{CoordinateResponse, Node};
+
+mod peer;
 
 #[cfg(test)]
 mod crowds;

@@ -14,7 +14,7 @@ mod handle;
 mod inbox;
 pub mod keys;
 mod message;
-mod peer;
+pub mod peer;
 pub mod resume;
 mod seat;
 mod tunnels;

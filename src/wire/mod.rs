@@ -2,7 +2,9 @@
 
 pub mod chunked;
 pub mod derp;
+pub mod disco;
 pub mod drpc;
+pub mod exchange;
 pub mod http;
 pub mod proto;
 pub mod websocket;

@@ -52,6 +52,8 @@ pub enum Error {
     TooBig(usize),
     /// Text that is not UTF-8; close code 1007.
     NotUtf8,
+    /// Text where bytes are expected; close code 1003.
+    Text,
     /// Anything else that RFC 6455 forbids, an unmasked frame for one; close code 1002.
     Protocol,
 }
@@ -62,6 +64,7 @@ impl Error {
         match self {
             Self::TooBig(_) => 1009,
             Self::NotUtf8 => 1007,
+            Self::Text => 1003,
             Self::Protocol => 1002,
         }
     }
@@ -72,6 +75,7 @@ impl fmt::Display for Error {
         match self {
             Self::TooBig(limit) => write!(f, "The WebSocket message is longer than {limit} bytes."),
             Self::NotUtf8 => write!(f, "The WebSocket text message is not UTF-8."),
+            Self::Text => write!(f, "The WebSocket message is text, and only binary ones are taken."),
             Self::Protocol => write!(f, "The peer broke the WebSocket protocol."),
         }
     }

@@ -38,5 +38,5 @@ pub fn app(settings: Settings, access_url: &str, jobs: Jobs) -> App {
         allow_network_file_system: true,
     })
     .unwrap();
-    App::new(settings, access_url.into(), store, hub, jobs)
+    App::new(settings, access_url.into(), store, hub, jobs).unwrap()
 }

@@ -5,8 +5,9 @@
 #   interop.test                   the tests of this folder
 #   simagents, restload, derpload, reachload   load clients
 #   stockrelay                     the relay of release 2.24.0
+#   gitea, oidc                    the providers of external sign-in; gitea.d is what gitea reads
 #
-#   build.sh [agents] [tests] [load]      all three without arguments
+#   build.sh [agents] [tests] [load] [providers]      all of them without arguments
 #
 # The folder is $MOORLINE_INTEROP_CACHE, or target/interop of the project.
 set -eu
@@ -96,10 +97,38 @@ load() {
 	done
 }
 
-[ $# -gt 0 ] || set -- agents tests load
+# The module of Gitea is built in its own folder, with the checksums and replacements of its own
+# go.mod. It comes without what its web pages load (scripts, styles), which no test needs.
+gitea() {
+	(cd providers/gitea && go mod download code.gitea.io/gitea)
+	source=$(cd providers/gitea && go list -m -f '{{.Dir}}' code.gitea.io/gitea)
+	[ -d "$source" ] || exit 1
+	(cd "$source" && go build -tags 'sqlite sqlite_unlock_notify' -ldflags '-s -w -X main.Version=1.26.0' \
+		-o "$cache/gitea.new" .)
+	if [ -d "$cache/gitea.d" ]; then rm -r "$cache/gitea.d"; fi
+	mkdir "$cache/gitea.d"
+	cp -R "$source/options" "$source/templates" "$source/public" "$cache/gitea.d"
+	chmod -R u+w "$cache/gitea.d"
+	# The list of those files, without which every page is an error in its log.
+	mkdir -p "$cache/gitea.d/public/assets/.vite"
+	echo '{}' >"$cache/gitea.d/public/assets/.vite/manifest.json"
+}
+
+providers() {
+	if changed gitea providers/gitea/go.mod providers/gitea/go.sum; then
+		gitea
+		built gitea
+	fi
+	if changed oidc providers/oidc/go.mod providers/oidc/go.sum providers/oidc/main.go; then
+		(cd providers/oidc && go build -o "$cache/oidc.new" .)
+		built oidc
+	fi
+}
+
+[ $# -gt 0 ] || set -- agents tests load providers
 for what; do
 	case $what in
-	agents | tests | load) "$what" ;;
+	agents | tests | load | providers) "$what" ;;
 	*)
 		echo "build.sh: unknown target $what" >&2
 		exit 2

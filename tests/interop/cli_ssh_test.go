@@ -124,7 +124,7 @@ func TestSSHForwardsARemotePort(t *testing.T) {
 	site := harness.NewSite(t, "")
 	_, alice := connected(t, site)
 	target := echoServer(t)
-	port := freePort(t)
+	port := harness.FreePort(t)
 	shell := alice.Terminal("ssh", "-R", port+":"+target, "dev")
 	shell.Echo("up", harness.Patience)
 	requireEcho(t, "127.0.0.1:"+port)

@@ -29,7 +29,7 @@ func TestTheConnectionLogTellsWhoWasThere(t *testing.T) {
 	alice.Must("ssh", "-e", "CODER_SSH_SESSION_TYPE=vscode", "--usage-app", "vscode", "dev", "--", "true")
 	requireEntry(t, site, func(c harness.Connection) bool { return c.By == "vscode" })
 
-	local := freePort(t)
+	local := harness.FreePort(t)
 	forward := alice.Start("port-forward", "dev", "--tcp", local+":"+port)
 	forward.WaitFor("Ready!", harness.Patience)
 	requireEcho(t, "127.0.0.1:"+local)

@@ -22,17 +22,6 @@ import (
 // notYours is what the server says of all that is not there or not to be seen.
 const notYours = "does not exist, or you may not see it"
 
-// freePort is a TCP port that nobody listened on a moment ago.
-func freePort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(t, err)
-	return port
-}
-
 // echoServer answers each TCP connection with what it sends.
 func echoServer(t *testing.T) string {
 	t.Helper()

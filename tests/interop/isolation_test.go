@@ -51,7 +51,7 @@ func TestNobodyReachesWhatIsNotTheirs(t *testing.T) {
 			{"show", "alice/dev"},
 			{"ping", "alice/dev", "-n", "1"},
 			{"speedtest", "alice/dev"},
-			{"port-forward", "alice/dev", "--tcp", freePort(t) + ":22"},
+			{"port-forward", "alice/dev", "--tcp", harness.FreePort(t) + ":22"},
 			{"open", "vscode", "alice/dev", "--test.open-error"},
 			{"favorite", "alice/dev"},
 			{"stop", "alice/dev", "-y"},

@@ -32,5 +32,7 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	harness.StopShared()
+	os.Exit(code)
 }

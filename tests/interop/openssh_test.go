@@ -68,7 +68,7 @@ func TestOpenSSHForwardsAgentAndPorts(t *testing.T) {
 	require.Contains(t, alice.SSH("-A", "coder.dev", "ssh-add -l").Stdout, fingerprint)
 	require.NotContains(t, alice.SSH("coder.dev", "ssh-add -l").Stdout, fingerprint)
 
-	local, remote, dynamic := freePort(t), freePort(t), echoServer(t)
+	local, remote, dynamic := harness.FreePort(t), harness.FreePort(t), echoServer(t)
 	forward := alice.StartOpenSSH("ssh", "-L", local+":"+dynamic, "-R", remote+":"+dynamic, "coder.dev", "echo up; sleep 1000")
 	forward.WaitFor("up", harness.Patience)
 	requireEcho(t, "127.0.0.1:"+local)

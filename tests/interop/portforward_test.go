@@ -23,7 +23,7 @@ func TestPortForward(t *testing.T) {
 			_, tcpPort, err := net.SplitHostPort(echoServer(t))
 			require.NoError(t, err)
 			udpPort := udpEchoServer(t)
-			localTCP, localUDP := freePort(t), freePort(t)
+			localTCP, localUDP := harness.FreePort(t), harness.FreePort(t)
 
 			forward := alice.Start("port-forward", "dev",
 				"--tcp", localTCP+":"+tcpPort, "--udp", localUDP+":"+udpPort)

@@ -107,7 +107,7 @@ func TestNoProxyLeadsPastADeadProxy(t *testing.T) {
 	authority := harness.NewAuthority(t)
 	authority.Renew("localhost")
 	site := harness.NewTLSSite(t, authority, "")
-	env := []string{"HTTPS_PROXY=http://127.0.0.1:" + freePort(t), "NO_PROXY=" + site.URL.Hostname()}
+	env := []string{"HTTPS_PROXY=http://127.0.0.1:" + harness.FreePort(t), "NO_PROXY=" + site.URL.Hostname()}
 	site.StartAgent(harness.AgentOptions{Env: env})
 	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
 	alice := site.Person(harness.Owner)

@@ -54,18 +54,27 @@ fn joins_messages_and_fragments_and_answers_between_them() {
 #[test]
 fn refuses_what_the_protocol_forbids_and_says_so() {
     let unmasked = vec![0x82, 1, 7];
-    let text = client(FIN | 1, b"text");
     let reserved = client(FIN | 0x40 | 2, b"compressed");
     let orphan = client(FIN, b"no message has begun");
     let nested = [client(2, b"a"), client(FIN | 2, b"b")].concat();
     let long_ping = client(FIN | 9, &[0; 126]);
     let cut_ping = client(9, b"a");
     let endless = vec![0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
-    for bytes in [unmasked, text, reserved, orphan, nested, long_ping, cut_ping, endless] {
+    for bytes in [unmasked, reserved, orphan, nested, long_ping, cut_ping, endless] {
         let (result, _, out) = read(&[&bytes]);
         assert_eq!(result, Err(Error::Protocol), "{bytes:02x?}");
         assert_eq!((out[0], &out[2..4]), (0x88, &[0x03, 0xea][..]), "{bytes:02x?}");
     }
+    let (result, _, out) = read(&[&client(FIN | 1, b"text")]);
+    assert_eq!(result, Err(Error::Text));
+    assert_eq!((out[0], &out[2..4]), (0x88, &[0x03, 0xeb][..]));
+}
+
+#[test]
+fn asks_for_a_sign_of_life() {
+    let mut out = Vec::new();
+    ByteStream::default().ping(&mut out);
+    assert_eq!(out, [0x89, 0]);
 }
 
 #[test]

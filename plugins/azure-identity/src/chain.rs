@@ -30,9 +30,12 @@ fn refusal(error: &Error) -> Refusal {
             "unknown_issuer",
             "The certificate that signed the document does not lead to a trusted root; an intermediate certificate may be missing.",
         ),
-        Error::CertExpired { .. } => Refusal::refused(
+        Error::CertExpired { time, not_after } => Refusal::refused(
             "expired_anchor",
-            "The certificate that signed the document, or one above it, is past its end.",
+            format!(
+                "The certificate that signed the document, or one above it, ended {} days ago.",
+                time.as_secs().saturating_sub(not_after.as_secs()) / 86_400
+            ),
         ),
         Error::CertNotValidYet { .. } => Refusal::refused(
             "clock_skew",

@@ -48,13 +48,16 @@ impl Identity for Azure {
         envelope.check_signature()?;
         let now = self.host.now();
         chain::check(&envelope.signer_der, &self.trust, now).inspect_err(|refusal| {
-            if refusal.refused.code == "unknown_issuer" {
-                self.host.warn(&format!(
-                    "an attested document is signed below {}, which is not among the trusted intermediate certificates; \
-                     if that is Microsoft's, import it",
-                    envelope.issuer
-                ));
-            }
+            let trouble = match refusal.refused.code.as_str() {
+                "unknown_issuer" => {
+                    "which is not among the trusted intermediate certificates; if that is Microsoft's, import it"
+                }
+                "expired_anchor" => {
+                    "which is past its end, or the signer is; if Microsoft has a newer certificate of it, import that"
+                }
+                _ => return,
+            };
+            self.host.warn(&format!("an attested document is signed below {}, {trouble}", envelope.issuer));
         })?;
         let content = Content::parse(&envelope.content)?;
         content.check_times(now)?;

@@ -44,7 +44,9 @@ fn refuses_them_before_and_after() {
     for (sample, _, then) in SAMPLES {
         assert_eq!(code(ask(&azure(then + 86_400), sample)), "expired");
         assert_eq!(code(ask(&azure(then - 86_400), sample)), "clock_skew");
-        assert_eq!(code(ask(&azure(then + 1_000 * 86_400), sample)), "expired_anchor");
+        let refusal = ask(&azure(then + 1_000 * 86_400), sample).unwrap_err().refused;
+        assert_eq!(refusal.code, "expired_anchor");
+        assert!(refusal.message.contains("ended ") && refusal.message.contains(" days ago"), "{}", refusal.message);
     }
 }
 

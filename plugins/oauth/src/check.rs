@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::types::Type;
-use crate::{OAuth, web};
+use crate::{OAuth, grant, web};
 
 /// A person or organisation as GitHub writes it.
 #[derive(Default, Deserialize)]
@@ -117,13 +117,8 @@ pub(crate) fn revoke(provider: &OAuth, request: &RevokeRequest) -> Answer<()> {
                 "" => (request.access_token.clone(), "access_token"),
                 refresh => (refresh.to_owned(), "refresh_token"),
             };
-            let form = [
-                ("client_id", settings.client_id.clone()),
-                ("client_secret", settings.client_secret.clone()),
-                ("token", token),
-                ("token_type_hint", hint.to_owned()),
-            ];
-            (web::post(&url, &form), &[200, 204][..])
+            let form = vec![("token", token), ("token_type_hint", hint.to_owned())];
+            (grant::authenticated(settings, &url, form), &[200, 204][..])
         }
     };
     let response = web::send(&provider.host, &http)?;

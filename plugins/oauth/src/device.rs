@@ -1,10 +1,11 @@
 //! The device flow (RFC 8628), with GitHub's habits.
 
-use moorline_plugin::schema::{Device, Token};
+use moorline_plugin::schema::{Device, HttpRequest, Token};
 use moorline_plugin::{Answer, Refusal};
 use serde::Deserialize;
 
-use crate::grant::{Failure, token_of};
+use crate::grant::{self, Failure, token_of};
+use crate::types::Type;
 use crate::{OAuth, web};
 
 /// Seconds between polls when the provider names none.
@@ -30,11 +31,11 @@ pub(crate) fn start(provider: &OAuth) -> Answer<Device> {
     if !settings.device_flow {
         return Err(Refusal::unsupported("This provider is not configured for the device flow."));
     }
-    let mut form = vec![("client_id", settings.client_id.clone())];
+    let mut form = Vec::new();
     if !settings.scopes.is_empty() {
         form.push(("scope", settings.scopes.join(" ")));
     }
-    let response = web::send(&provider.host, &web::post(&provider.endpoints.device_code_url()?, &form))?;
+    let response = web::send(&provider.host, &asking(provider, &provider.endpoints.device_code_url()?, form))?;
     if response.status == 429 {
         return Err(web::odd_status(&response, provider.host.now()));
     }
@@ -62,18 +63,23 @@ pub(crate) fn start(provider: &OAuth) -> Answer<Device> {
     })
 }
 
+/// GitHub wants no secret here; others want what they want for every token (RFC 8628 sections 3.1 and 3.4).
+fn asking(provider: &OAuth, url: &str, mut form: Vec<(&str, String)>) -> HttpRequest {
+    if provider.kind == Type::Github {
+        form.push(("client_id", provider.settings.client_id.clone()));
+        return web::post(url, &form);
+    }
+    grant::authenticated(&provider.settings, url, form)
+}
+
 /// Asks once. The provider's own word for "not yet" is the refusal's code.
 pub(crate) fn poll(provider: &OAuth, device_code: &str) -> Answer<Token> {
     let settings = &provider.settings;
     if !settings.device_flow {
         return Err(Refusal::unsupported("This provider is not configured for the device flow."));
     }
-    let form = [
-        ("client_id", settings.client_id.clone()),
-        ("device_code", device_code.to_owned()),
-        ("grant_type", GRANT.to_owned()),
-    ];
-    let response = web::send(&provider.host, &web::post(&provider.endpoints.token_url()?, &form))?;
+    let form = vec![("device_code", device_code.to_owned()), ("grant_type", GRANT.to_owned())];
+    let response = web::send(&provider.host, &asking(provider, &provider.endpoints.token_url()?, form))?;
     token_of(provider, &response).map_err(|failure| match failure {
         Failure::Said { code, description } => {
             let words = if description.is_empty() { code.clone() } else { description };

@@ -77,8 +77,8 @@ impl Settings {
         if let Some((name, url)) = self.urls().iter().find(|(_, url)| !url.is_empty() && Place::of(url).is_none()) {
             return Err(Refusal::invalid(format!("The {name} {url:?} is not an http or https URL.")));
         }
-        if self.device_flow && self.device_code_url.is_empty() {
-            return Err(Refusal::invalid("The device flow needs a device_code_url."));
+        if self.device_flow && self.device_code_url.is_empty() && self.issuer.is_empty() {
+            return Err(Refusal::invalid("The device flow needs a device_code_url, or an issuer that names one."));
         }
         let missing: Vec<&str> = [("auth_url", &self.auth_url), ("token_url", &self.token_url)]
             .iter()
@@ -88,7 +88,7 @@ impl Settings {
         if self.issuer.is_empty() && !missing.is_empty() {
             self.warnings.push(format!("Nobody can sign in: {} is missing.", missing.join(" and ")));
         }
-        if self.validate_url.is_empty() {
+        if self.validate_url.is_empty() && self.issuer.is_empty() {
             self.warnings.push("Without a validate_url, tokens count as good until they end.".to_owned());
         }
         Ok(())
@@ -125,8 +125,9 @@ impl Settings {
             git,
             device_flow: self.device_flow,
             allow_refresh: !self.no_refresh,
-            allow_validate: !self.validate_url.is_empty(),
-            supports_revocation: !self.revoke_url.is_empty(),
+            // What an issuer offers is only known once it is asked.
+            allow_validate: !self.validate_url.is_empty() || !self.issuer.is_empty(),
+            supports_revocation: !self.revoke_url.is_empty() || !self.issuer.is_empty(),
             pkce: self.code_challenge_methods_supported.iter().any(|method| method == "S256"),
             app_install_url: self.app_install_url.clone(),
             app_installable: !self.app_installations_url.is_empty(),

@@ -64,7 +64,7 @@ impl Running {
         let url = format!("{scheme}://{address}");
         let (jobs, workers) = Jobs::start("rpc", settings.rpc_threads, RPC_QUEUE)?;
         let access_url = settings.access_url.clone().unwrap_or_else(|| reachable(scheme, address));
-        let app = Arc::new(App::new(settings.clone(), access_url, store.clone(), hub, jobs));
+        let app = Arc::new(App::new(settings.clone(), access_url, store.clone(), hub, jobs)?);
         app.programs.prepare();
         let metrics = match settings.metrics_listen {
             Some(address) => Some(MetricsDoor::start(listen(address)?, Arc::clone(&app))?),
@@ -197,6 +197,7 @@ impl Running {
         drop(metrics);
         app.presence.stop();
         edge.shutdown(limits::SHUTDOWN_GRACE);
+        app.peer.stop();
         app.links.stop();
         app.plugins.stop();
         rest.stop();

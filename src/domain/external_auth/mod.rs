@@ -32,7 +32,7 @@ pub use choose::{Choice, choose};
 pub use flight::{known, look};
 pub use gather::{Overview, describe_all, overview};
 pub use memory::Links;
-pub use sign_in::{Begun, begin, callback_path, device, exchange, poll, removed, take, unlink};
+pub use sign_in::{Begun, begin, callback_path, challenge, device, exchange, poll, removed, take, unlink};
 
 use super::{App, Error, Fault, Shared};
 use crate::config::providers::ProviderConfig;
@@ -42,6 +42,9 @@ use crate::store::external_auth::{self as store, Link};
 
 /// Longest part of what a plugin says that is passed on, characters.
 const SHOWN_CHARS: usize = 300;
+
+/// Words with which providers say that the client id or its secret is wrong.
+pub const CLIENT_REFUSED: [&str; 3] = ["invalid_client", "incorrect_client_credentials", "unauthorized_client"];
 
 /// A token that its provider takes, as far as is known. It is not to be printed.
 pub struct Good {

@@ -8,7 +8,7 @@ use moorline_plugin::schema::{RefreshRequest, Refused, Token};
 
 use super::flight::ends_within;
 use super::memory::{Key, Need};
-use super::{App, Error, Fault, SHOWN_CHARS, flag, store, stored, tokens, trouble};
+use super::{App, CLIENT_REFUSED, Error, Fault, SHOWN_CHARS, flag, store, stored, tokens, trouble};
 use crate::config::providers::ProviderConfig;
 use crate::model::{Timestamp, UserId};
 use crate::ops::hub::Topic;
@@ -226,10 +226,9 @@ fn failed(app: &App, provider: &ProviderConfig, link: &Link, journal: i64, error
             if let Some(seconds) = refused.retry_after {
                 app.links.pause(&provider.id, Need::Refresh, seconds);
             }
-            (
-                refused.retry_after.is_none(),
-                !matches!(refused.code.as_str(), "timeout" | "connect" | "http" | "too_large"),
-            )
+            // What the operator has to mend is not mended in a few seconds.
+            let may_help = refused.retry_after.is_none() && !CLIENT_REFUSED.contains(&refused.code.as_str());
+            (may_help, !matches!(refused.code.as_str(), "timeout" | "connect" | "http" | "too_large"))
         }
         CallError::Busy => (true, true),
         CallError::Down(_) | CallError::TimedOut | CallError::Failed(_) => (true, false),

@@ -53,8 +53,8 @@ fn redirect_uri(app: &App, provider: &ProviderConfig) -> String {
     format!("{}{}", app.access_url, callback_path(provider))
 }
 
-/// S256 of RFC 7636.
-fn challenge(verifier: &str) -> String {
+/// What is shown of a PKCE verifier at the beginning: S256 of RFC 7636.
+pub fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
 }
 

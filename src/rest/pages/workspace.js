@@ -76,7 +76,7 @@ function watchPorts(section) {
       });
       const body = await answer.json();
       if (!answer.ok) show(body.message, []);
-      else show(body.ports.length === 0 ? 'None.' : '', body.ports);
+      else show(body.ports.length === 0 ? 'None.' : '', body.ports.sort((a, b) => a.port - b.port));
     } catch {
       show('The agent did not say in time which ports are open.', []);
     }
@@ -87,13 +87,15 @@ function watchPorts(section) {
 
 function row(port, target) {
   const item = document.createElement('li');
-  const name = document.createElement('strong');
-  name.textContent = String(port.port);
+  const name = document.createElement('span');
+  const number = document.createElement('strong');
+  number.textContent = String(port.port);
+  name.append(number, port.process_name ? ` ${port.process_name}` : '');
   const code = document.createElement('code');
   code.className = 'code';
   const local = port.port < FIRST_FREE_PORT ? `${port.port + 10000}:` : '';
   code.textContent = `coder port-forward ${target} --tcp ${local}${port.port}`;
-  item.append(name, port.process_name ? ` ${port.process_name}` : '', code);
+  item.append(name, code);
   return item;
 }
 

@@ -12,6 +12,7 @@ const HEAD_BYTES: usize = 14;
 const MESSAGE_BYTES: usize = 32 * 1024;
 
 const CONTINUATION: u8 = 0x0;
+const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
@@ -98,6 +99,13 @@ impl ByteStream {
         }
     }
 
+    /// Asks the peer for a sign of life.
+    pub fn ping(&self, out: &mut Vec<u8>) {
+        if !self.closed {
+            frame(PING, &[], out);
+        }
+    }
+
     /// Ends the stream.
     pub fn close(&mut self, code: u16, reason: &str, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.closed, true) {
@@ -159,7 +167,8 @@ impl ByteStream {
             CONTINUATION => self.in_message,
             BINARY => !self.in_message,
             CLOSE | PING | PONG => first & FINAL != 0 && usize::from(second & 0x7f) <= CONTROL_BYTES,
-            // Text, or something that RFC 6455 does not know.
+            TEXT => return Err(Error::Text),
+            // Nothing that RFC 6455 knows.
             _ => false,
         };
         if good && masked && reserved == 0 { Ok(()) } else { Err(Error::Protocol) }

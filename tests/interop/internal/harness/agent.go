@@ -97,6 +97,22 @@ func (s *Site) RunTool(extraEnv []string, args ...string) Output {
 	return run(s.t, append(s.toolEnv(dir, s.Token), extraEnv...), "", Patience, bin, args...)
 }
 
+// RunGit runs git once in such an environment, for the agent of any token, with
+// the helper that the agent sets.
+func (s *Site) RunGit(token string, args ...string) Output {
+	s.t.Helper()
+	bin, err := agentBin(AgentCurrent)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp(s.Dir, "git")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	env := append(s.toolEnv(dir, token), "GIT_ASKPASS="+bin, "GIT_TERMINAL_PROMPT=0")
+	return run(s.t, env, "", Patience, "git", args...)
+}
+
 // toolEnv is the environment of programs on the machine. The URL ends in a slash
 // because that is how upstream's own enrolment writes it.
 func (s *Site) toolEnv(dir, token string) []string {

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/html"
@@ -43,6 +44,18 @@ func (b *Browser) Open(address string) *Page {
 	return b.page(reply, err)
 }
 
+// Stopping makes it go to no address with this path that it is sent to: the page
+// then has that address, which somebody copies.
+func (b *Browser) Stopping(path string) *Browser {
+	b.client.CheckRedirect = func(next *http.Request, _ []*http.Request) error {
+		if next.URL.Path == path {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
+	return b
+}
+
 func (b *Browser) page(reply *http.Response, err error) *Page {
 	b.t.Helper()
 	if err != nil {
@@ -53,20 +66,41 @@ func (b *Browser) page(reply *http.Response, err error) *Page {
 	if err != nil {
 		b.t.Fatalf("browser: %v", err)
 	}
-	return &Page{URL: reply.Request.URL, Status: reply.StatusCode, browser: b, root: root}
+	address := reply.Request.URL
+	if next, err := reply.Location(); err == nil {
+		address = next
+	}
+	return &Page{URL: address, Status: reply.StatusCode, browser: b, root: root}
+}
+
+// Post sends a form that no page shows, as scripts of pages do.
+func (b *Browser) Post(address string, values url.Values) *Page {
+	b.t.Helper()
+	reply, err := b.client.PostForm(address, values)
+	return b.page(reply, err)
 }
 
 // Submit fills in the form with this action and sends it with what else it holds.
 func (p *Page) Submit(action string, fields map[string]string) *Page {
+	p.browser.t.Helper()
+	return p.send(action, fields, url.Values{})
+}
+
+// Press sends the form with this action by a button that has a name and a value.
+func (p *Page) Press(action, name, value string) *Page {
+	p.browser.t.Helper()
+	return p.send(action, nil, url.Values{name: {value}})
+}
+
+func (p *Page) send(action string, fields map[string]string, values url.Values) *Page {
 	t := p.browser.t
 	t.Helper()
 	form := p.find(func(n *html.Node) bool { return n.Data == "form" && attribute(n, "action") == action })
 	if form == nil {
 		t.Fatalf("browser: %s has no form for %s", p.URL, action)
 	}
-	values := url.Values{}
 	for n := range form.Descendants() {
-		if n.Type == html.ElementNode && n.Data == "input" {
+		if n.Type == html.ElementNode && n.Data == "input" && attribute(n, "type") != "checkbox" {
 			values.Set(attribute(n, "name"), attribute(n, "value"))
 		}
 	}
@@ -80,13 +114,42 @@ func (p *Page) Submit(action string, fields map[string]string) *Page {
 	if err != nil {
 		t.Fatalf("browser: %v", err)
 	}
-	reply, err := p.browser.client.PostForm(target.String(), values)
-	return p.browser.page(reply, err)
+	return p.browser.Post(target.String(), values)
+}
+
+// Words are all that the page says, with single blanks.
+func (p *Page) Words() string {
+	var words []string
+	for n := range p.root.Descendants() {
+		if n.Type == html.TextNode && n.Parent.Data != "style" {
+			words = append(words, strings.Fields(n.Data)...)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Attribute is one of the first element that has another with this value, empty
+// without one.
+func (p *Page) Attribute(with, value, name string) string {
+	n := p.find(func(n *html.Node) bool { return attribute(n, with) == value })
+	if n == nil {
+		return ""
+	}
+	return attribute(n, name)
 }
 
 // Text is that of the first element with this role, empty without one.
 func (p *Page) Text(role string) string {
 	n := p.find(func(n *html.Node) bool { return attribute(n, "role") == role })
+	if n == nil || n.FirstChild == nil {
+		return ""
+	}
+	return n.FirstChild.Data
+}
+
+// TextOf is that of the first element of this kind, empty without one.
+func (p *Page) TextOf(element string) string {
+	n := p.find(func(n *html.Node) bool { return n.Data == element })
 	if n == nil || n.FirstChild == nil {
 		return ""
 	}

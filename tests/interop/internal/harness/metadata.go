@@ -35,6 +35,10 @@ type Cloud struct {
 	// Asked counts the documents that were handed out.
 	Asked atomic.Int64
 
+	// Between makes the certificate between root and signer, good until then; only
+	// of NewAzureBelow.
+	Between func(until time.Time) string
+
 	anchor string
 	role   []string
 	env    func(address string) []string
@@ -51,11 +55,18 @@ func (c *Cloud) Env() []string {
 // Import makes the server trust this cloud.
 func (c *Cloud) Import(s *Server) {
 	c.t.Helper()
+	c.ImportText(s, c.anchor, c.role...)
+}
+
+// ImportText makes the server trust other anchors of this cloud; args are more
+// flags.
+func (c *Cloud) ImportText(s *Server, text string, args ...string) {
+	c.t.Helper()
 	path := s.Scratch("anchor-" + c.Auth)
-	if err := os.WriteFile(path, []byte(c.anchor), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	s.Trust(path, c.role...)
+	s.Trust(path, args...)
 }
 
 func (c *Cloud) serve(handler http.Handler) *Cloud {
@@ -149,18 +160,41 @@ func NewAWS(t testing.TB) *Cloud {
 // NewAzure is Azure's. Its envelopes have signed attributes, which the real ones
 // have not; the server's own tests make the others.
 func NewAzure(t testing.TB) *Cloud {
+	return newAzure(t, false)
+}
+
+// NewAzureBelow is Azure's with a certificate between root and signer, as in life.
+func NewAzureBelow(t testing.TB) *Cloud {
+	return newAzure(t, true)
+}
+
+func newAzure(t testing.TB, below bool) *Cloud {
 	rootKey, key := newRSAKey(t), newRSAKey(t)
 	until := time.Now().Add(24 * time.Hour)
 	root := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
+	parent, parentKey := root, rootKey
+	var between func(time.Time) string
+	if below {
+		parent, parentKey = &x509.Certificate{
+			SerialNumber: big.NewInt(3), Subject: pkix.Name{CommonName: "Test issuing CA 07"}, NotBefore: time.Now().Add(-1000 * time.Hour),
+			IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		}, newRSAKey(t)
+		between = func(until time.Time) string {
+			template := *parent
+			template.NotAfter = until
+			return asPEM(certificate(t, &template, root, &parentKey.PublicKey, rootKey))
+		}
+	}
 	signer := certificate(t, &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "eastus.metadata.azure.com"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, root, &key.PublicKey, rootKey)
+	}, parent, &key.PublicKey, parentKey)
 	c := &Cloud{
-		Auth: "azure-instance-identity", Flag: "--azure-vm-id", ID: "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
+		Between: between,
+		Auth:    "azure-instance-identity", Flag: "--azure-vm-id", ID: "02aab8a4-74ef-476e-8182-f6d2ba4166a6",
 		anchor: asPEM(certificate(t, root, root, &rootKey.PublicKey, rootKey)), role: []string{"--role", "azure-root"}, env: asProxy, t: t,
 	}
 	mux := http.NewServeMux()

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,15 +78,22 @@ offline = true
 // NewPluginSite is NewSite with the shipped plugins.
 func NewPluginSite(t testing.TB, agent string, args ...string) *Site {
 	t.Helper()
+	return NewConfiguredSite(t, identities, agent, args...)
+}
+
+// NewConfiguredSite is NewPluginSite with these providers.
+func NewConfiguredSite(t testing.TB, text, agent string, args ...string) *Site {
+	t.Helper()
+	if dir := os.Getenv(EnvPlugins); dir != "" {
+		text = fmt.Sprintf("plugin_dir = %q\n%s", dir, text)
+	}
 	config := filepath.Join(t.TempDir(), "moorline.toml")
-	if err := os.WriteFile(config, []byte(identities), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args = append(args, "--config", config)
-	if dir := os.Getenv(EnvPlugins); dir != "" {
-		args = append(args, "--plugin-dir", dir)
-	}
-	return siteOf(StartServer(t, args...), agent)
+	server := StartServer(t, append(args, "--config", config)...)
+	server.config = config
+	return siteOf(server, agent)
 }
 
 // NewTLSSite is NewSite with TLS; people and agents trust the authority.

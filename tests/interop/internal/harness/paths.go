@@ -26,7 +26,7 @@ const (
 )
 
 // programs are run by the tests beside those of the cache.
-var programs = []string{"ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "sh"}
+var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "sh"}
 
 // CheckSetup says what is missing before any test starts, so that a wrong
 // environment is one clear line and not thirty failures.
@@ -38,7 +38,7 @@ func CheckSetup() error {
 	if info, err := os.Stat(bin); err != nil || info.Mode()&0o111 == 0 {
 		return fmt.Errorf("%s=%s is not an executable file", EnvBin, bin)
 	}
-	for _, name := range []string{AgentCurrent, AgentOld, Simulator} {
+	for _, name := range []string{AgentCurrent, AgentOld, Simulator, giteaBin, oidcBin} {
 		if _, err := agentBin(name); err != nil {
 			return err
 		}

@@ -30,12 +30,13 @@ type Server struct {
 	// Env is added to the server's environment at its next start.
 	Env []string
 
-	bin   string
-	file  string
-	args  []string
-	trust *Authority
-	t     testing.TB
-	child *process
+	bin    string
+	file   string
+	config string // empty: none
+	args   []string
+	trust  *Authority
+	t      testing.TB
+	child  *process
 }
 
 // StartServer starts a server on a free port and a new file; args follow `serve`.

@@ -153,6 +153,29 @@ func (s *Server) Trust(path string, args ...string) {
 	s.verb("", append([]string{"trust", "import", path}, args...)...)
 }
 
+// AddProviders puts more text into the configuration of NewPluginSite and starts
+// the server again.
+func (s *Server) AddProviders(text string) {
+	s.t.Helper()
+	before, err := os.ReadFile(s.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(s.config, append(before, text...), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	s.Terminate()
+	s.StartAgain()
+}
+
+// TestProvider runs `external-auth test`, which may fail; more are further
+// arguments.
+func (s *Server) TestProvider(id string, more ...string) Output {
+	s.t.Helper()
+	args := append([]string{"external-auth", "test", id, "--file", s.file, "--config", s.config}, more...)
+	return run(s.t, s.env(), "", Patience, s.bin, args...)
+}
+
 // Apply declares what the TOML text says.
 func (s *Server) Apply(toml string) Applied {
 	s.t.Helper()

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::inbox::Inbox;
-use super::seat::{Seat, Who};
+use crate::tailnet::inbox::Inbox;
+use crate::tailnet::seat::{Seat, Who};
 use crate::wire::proto::tailnet::Node;
 
 /// A peer that is connected or may come back.

@@ -1,0 +1,429 @@
+//! The thread of the server's own peer: its place in the coordinator and at the relay, and what comes from
+//! there for its links.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+use std::time::{Duration, Instant};
+
+use boringtun::x25519::{PublicKey, StaticSecret};
+use mio::{Events, Poll, Token, Waker};
+use ring::rand::{SecureRandom, SystemRandom};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::door::{Dial, Door, Order};
+use super::link::{Link, Outbox, Own, Remote};
+use crate::model::{AgentId, NodeKey, Timestamp, hex};
+use crate::ops::mail::{Address, ConnId, Mail, Mailbox};
+use crate::tailnet::derp::{PortId, Switch};
+use crate::tailnet::{Seat, TUNNELS_PER_PEER, Tailnet, Who, admission};
+use crate::wire::derp::{KEY_BYTES, is_disco, kind, peek};
+use crate::wire::disco;
+use crate::wire::proto::google;
+use crate::wire::proto::tailnet::Node as Announced;
+use crate::wire::proto::tailnet::coordinate_response::PeerUpdate;
+use crate::wire::proto::tailnet::coordinate_response::peer_update::Kind;
+
+/// Agents that are kept in reach; as many as one peer may have tunnels. About 8 KiB each without
+/// connections.
+const LINKS: usize = TUNNELS_PER_PEER;
+/// Connections in all. Each costs 80 KiB of TCP buffers, touched as they fill, and 96 KiB at most between
+/// user and thread: 352 MiB if everybody stopped reading at the same time. An idle one costs about 6 KiB.
+const CALLS: usize = 2_048;
+/// An agent without connections is kept in reach for this long, so that the next one needs no handshake.
+const IDLE: Duration = Duration::from_secs(10 * 60);
+/// Letters from coordinator and relay that wait; either has one in flight at most.
+const LETTERS: usize = 16;
+/// Longest sleep, so that nothing is overlooked for ever if a wake-up is.
+const SLEEP: Duration = Duration::from_secs(1);
+
+/// Where letters of the coordinator and of the relay arrive.
+const COORDINATOR: ConnId = ConnId { slot: 0, generation: 0 };
+const RELAY: ConnId = ConnId { slot: 1, generation: 0 };
+
+/// What the thread stands between.
+pub(super) struct Surroundings {
+    pub(super) tailnet: Tailnet,
+    pub(super) relay: Switch,
+    /// The relay's region.
+    pub(super) region: u16,
+}
+
+/// The thread's state.
+pub(super) struct Node {
+    around: Surroundings,
+    own: Own,
+    poll: Poll,
+    events: Events,
+    letters: Receiver<(ConnId, Mail)>,
+    mailbox: Mailbox,
+    orders: Receiver<Order>,
+    /// Its places, taken when somebody dials for the first time.
+    places: Option<(Seat, PortId)>,
+    links: HashMap<AgentId, Link>,
+    by_key: HashMap<NodeKey, AgentId>,
+    by_call: HashMap<u64, AgentId>,
+    /// Links with something to do, and when.
+    due: HashMap<AgentId, Instant>,
+    outbox: Outbox,
+    /// Frames from the relay.
+    inbox: Vec<u8>,
+    random: SystemRandom,
+    next_index: u32,
+}
+
+/// Why the thread ends.
+pub(super) struct Stopped;
+
+impl Node {
+    /// A node with fresh keys that nobody knows yet.
+    pub(super) fn new(around: Surroundings) -> io::Result<(Node, Door)> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0))?);
+        let (sender, letters) = sync_channel(LETTERS);
+        let (door, orders) = Door::new(Arc::clone(&waker));
+        let random = SystemRandom::new();
+        let [address, ..] = admission::addresses(AgentId(Uuid::new_v4()));
+        let own = own(&random, around.region, address)?;
+        let node = Node {
+            around,
+            own,
+            poll,
+            events: Events::with_capacity(1),
+            letters,
+            mailbox: Mailbox::new(sender, waker),
+            orders,
+            places: None,
+            links: HashMap::new(),
+            by_key: HashMap::new(),
+            by_call: HashMap::new(),
+            due: HashMap::new(),
+            outbox: Outbox::default(),
+            inbox: Vec::new(),
+            random,
+            next_index: 1,
+        };
+        Ok((node, door))
+    }
+
+    /// Its address in the tailnet.
+    pub(super) fn address(&self) -> Ipv6Addr {
+        self.own.address
+    }
+
+    /// Gives up everything that a fault may have left half done: connections end, and the next one finds a
+    /// fresh node.
+    pub(super) fn start_over(&mut self) -> io::Result<()> {
+        self.leave("the server's peer had to start over");
+        self.own = own(&self.random, self.around.region, self.own.address)?;
+        self.outbox = Outbox::default();
+        self.inbox = Vec::new();
+        Ok(())
+    }
+
+    /// Waits for something to do and does it.
+    pub(super) fn round(&mut self) -> Result<(), Stopped> {
+        let now = Instant::now();
+        let next = self.due.values().min().map_or(SLEEP, |at| at.saturating_duration_since(now).min(SLEEP));
+        if let Err(error) = self.poll.poll(&mut self.events, Some(next))
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            log::error!("the tailnet's own peer cannot wait: {error}");
+            std::thread::sleep(SLEEP);
+        }
+        let now = Instant::now();
+        let (mut told, mut withdrawn) = (false, false);
+        while let Ok((to, mail)) = self.letters.try_recv() {
+            match mail {
+                Mail::Inbox { .. } => told |= to == COORDINATOR,
+                Mail::Close { .. } | Mail::Superseded { .. } => withdrawn = true,
+                _ => {}
+            }
+        }
+        if withdrawn {
+            self.leave("the server's peer lost its place in the tailnet");
+        }
+        loop {
+            match self.orders.try_recv() {
+                Ok(Order::Dial(dial)) => {
+                    told = true;
+                    self.dial(dial, now);
+                }
+                Ok(Order::Poke(id)) => self.poked(id, now),
+                Ok(Order::Stop) => {
+                    self.leave("the server is stopping");
+                    return Err(Stopped);
+                }
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(Stopped),
+            }
+        }
+        if told {
+            self.updates(now);
+        }
+        self.packets(now);
+        self.turns(now);
+        self.post(now);
+        Ok(())
+    }
+
+    /// The places at coordinator and relay, taken if there are none.
+    fn places(&mut self, now: Instant) -> (Seat, PortId) {
+        if let Some((seat, port)) = &self.places {
+            return (seat.clone(), *port);
+        }
+        let address = |conn| Address { mailbox: self.mailbox.clone(), conn };
+        let seat = self.around.tailnet.join(Uuid::new_v4(), Who::Client, address(COORDINATOR), 0);
+        if let Err(text) = self.around.tailnet.update(&seat, announcement(&self.own)) {
+            log::error!("the server's peer cannot announce itself: {text}");
+        }
+        let mut turn = self.around.relay.turn();
+        let port = turn.join(NodeKey(PublicKey::from(&self.own.secret).to_bytes()), address(RELAY), now);
+        turn.prefer(port, true);
+        turn.end_with_mail();
+        self.places = Some((seat.clone(), port));
+        (seat, port)
+    }
+
+    /// Ends all connections and gives the places up.
+    fn leave(&mut self, why: &str) {
+        for link in self.links.values_mut() {
+            link.end(why);
+        }
+        self.links.clear();
+        self.by_key.clear();
+        self.by_call.clear();
+        self.due.clear();
+        if let Some((seat, port)) = self.places.take() {
+            self.around.tailnet.disconnect(&seat);
+            let mut turn = self.around.relay.turn();
+            turn.leave(port);
+            turn.end_with_mail();
+        }
+    }
+
+    fn dial(&mut self, dial: Dial, now: Instant) {
+        let (agent, pipe) = (dial.agent, &dial.pipe);
+        if self.by_call.len() >= CALLS {
+            return pipe.end(Some(format!("dial: the server holds {CALLS} connections to agents and no more")));
+        }
+        if !self.links.contains_key(&agent)
+            && let Err(why) = self.reach(agent, now)
+        {
+            return pipe.end(Some(format!("dial workspace agent: {why}")));
+        }
+        if let Some(link) = self.links.get_mut(&agent) {
+            self.by_call.insert(pipe.id, agent);
+            link.dial(dial);
+            self.due.insert(agent, now);
+        }
+    }
+
+    /// Opens the tunnel to an agent.
+    fn reach(&mut self, agent: AgentId, now: Instant) -> Result<(), String> {
+        if self.links.len() >= LINKS {
+            let idle = self.links.iter().filter(|(_, link)| link.calls() == 0).min_by_key(|(_, link)| link.idle_since);
+            match idle.map(|(agent, _)| *agent) {
+                Some(agent) => self.forget(agent),
+                None => return Err(format!("the server holds connections to {LINKS} agents and no more")),
+            }
+        }
+        let (seat, _) = self.places(now);
+        self.around.tailnet.add_tunnel(&seat, agent.0).map_err(|refused| refused.to_string())?;
+        let mut seed = [0; 8];
+        self.random.fill(&mut seed).map_err(|_| "the system has no randomness".to_owned())?;
+        // Of the 32 bits, boringtun takes the lower 8 to tell its sessions apart.
+        let index = self.next_index & 0x00ff_ffff;
+        self.next_index = self.next_index.wrapping_add(1);
+        self.links.insert(agent, Link::new(agent, &self.own, index, u64::from_le_bytes(seed), now));
+        Ok(())
+    }
+
+    fn forget(&mut self, agent: AgentId) {
+        if let Some(key) = self.links.remove(&agent).and_then(|link| link.key()) {
+            self.by_key.remove(&key);
+        }
+        self.due.remove(&agent);
+        if let Some((seat, _)) = &self.places {
+            self.around.tailnet.remove_tunnel(seat, agent.0);
+        }
+    }
+
+    fn poked(&mut self, id: u64, now: Instant) {
+        let Some(agent) = self.by_call.get(&id) else { return };
+        if let Some(link) = self.links.get_mut(agent) {
+            link.poked(id, now);
+            self.due.insert(*agent, now);
+        }
+    }
+
+    /// What the coordinator has to tell.
+    fn updates(&mut self, now: Instant) {
+        let Some((seat, _)) = &self.places else { return };
+        for response in self.around.tailnet.take(seat) {
+            if !response.error.is_empty() {
+                log::warn!("the coordinator refuses the server's peer: {}", response.error);
+            }
+            for update in response.peer_updates {
+                self.update(&update, now);
+            }
+        }
+    }
+
+    fn update(&mut self, update: &PeerUpdate, now: Instant) {
+        let Some(agent) = AgentId::from_slice(&update.id) else { return };
+        let Some(link) = self.links.get_mut(&agent) else { return };
+        match update.kind() {
+            Kind::Node => {
+                let Some(remote) = update.node.as_ref().and_then(remote) else {
+                    return log::warn!("agent {agent} announces a node that cannot be read");
+                };
+                if let Some(old) = link.key().filter(|old| *old != remote.key) {
+                    self.by_key.remove(&old);
+                }
+                self.by_key.insert(remote.key, agent);
+                link.announced(remote, &self.own, now);
+            }
+            Kind::ReadyForHandshake => link.ready(now),
+            Kind::Disconnected => {
+                if let Some(old) = link.key() {
+                    self.by_key.remove(&old);
+                }
+                link.gone();
+            }
+            // Its control connection is lost; the relay may still lead there.
+            Kind::Lost | Kind::Unspecified => {}
+        }
+        self.due.insert(agent, now);
+    }
+
+    /// What the relay has for this node.
+    fn packets(&mut self, now: Instant) {
+        let Some((_, port)) = self.places else { return };
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let goes_on = {
+            let mut turn = self.around.relay.turn();
+            let goes_on = turn.take(port, false, &mut inbox);
+            turn.end_with_mail();
+            goes_on
+        };
+        if !goes_on {
+            log::error!("the relay has too much news for the server's peer");
+            self.leave("the server's peer lost its place at the relay");
+        }
+        let mut rest = inbox.as_slice();
+        while let Some((frame, length)) = peek(rest) {
+            let Some((payload, after)) =
+                rest.get(crate::wire::derp::HEAD_BYTES..).and_then(|body| body.split_at_checked(length))
+            else {
+                break;
+            };
+            rest = after;
+            if frame == kind::RECV_PACKET
+                && let Some((key, packet)) = payload.split_first_chunk::<KEY_BYTES>()
+            {
+                self.packet(NodeKey(*key), packet, now);
+            }
+        }
+        inbox.clear();
+        // Memory of a burst is not kept.
+        inbox.shrink_to(64 * 1024);
+        self.inbox = inbox;
+    }
+
+    fn packet(&mut self, from: NodeKey, packet: &[u8], now: Instant) {
+        let Some(agent) = self.by_key.get(&from) else { return };
+        let Some(link) = self.links.get_mut(agent) else { return };
+        if is_disco(packet) {
+            let mut nonce = [0; disco::NONCE_BYTES];
+            if self.random.fill(&mut nonce).is_ok() {
+                link.probed(packet, &self.own, nonce, &mut self.outbox);
+            }
+            return;
+        }
+        link.receive(packet, now, &mut self.outbox);
+        self.due.insert(*agent, now);
+    }
+
+    /// Gives the links that are due their turn.
+    fn turns(&mut self, now: Instant) {
+        let due: Vec<AgentId> = self.due.iter().filter(|(_, at)| **at <= now).map(|(agent, _)| *agent).collect();
+        for agent in due {
+            let Some(link) = self.links.get_mut(&agent) else {
+                self.due.remove(&agent);
+                continue;
+            };
+            let more = link.turn(&self.own, now, &mut self.outbox);
+            for id in link.ended() {
+                self.by_call.remove(&id);
+            }
+            let next = if more { now } else { link.due(now) };
+            if link.calls() == 0 && now.saturating_duration_since(link.idle_since) >= IDLE {
+                self.forget(agent);
+            } else {
+                self.due.insert(agent, next);
+            }
+        }
+    }
+
+    /// Hands the relay what is for agents.
+    fn post(&mut self, now: Instant) {
+        if self.outbox.messages.is_empty() {
+            return;
+        }
+        let Some((_, port)) = self.places else { return };
+        let mut turn = self.around.relay.turn();
+        let mut rest = self.outbox.bytes.as_slice();
+        for (to, length) in self.outbox.messages.drain(..) {
+            let Some((message, after)) = rest.split_at_checked(length) else { break };
+            turn.send(port, &to, message, now);
+            rest = after;
+        }
+        turn.end_with_mail();
+        self.outbox.bytes.clear();
+    }
+}
+
+/// Fresh keys: nobody remembers the server's peer from before.
+fn own(random: &SystemRandom, region: u16, address: Ipv6Addr) -> io::Result<Own> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    let fill = |bytes: &mut [u8]| random.fill(bytes).map_err(|_| io::Error::other("the system has no randomness"));
+    fill(bytes.as_mut())?;
+    let secret = StaticSecret::from(*bytes);
+    fill(bytes.as_mut())?;
+    let disco = crypto_box::SecretKey::from(*bytes);
+    Ok(Own { secret, disco, address, region })
+}
+
+/// What agents are told of this node: it is reached through the relay only.
+fn announcement(own: &Own) -> Announced {
+    let (seconds, nanos) = Timestamp::now().to_parts();
+    let prefix = format!("{}/128", own.address);
+    Announced {
+        id: 1,
+        as_of: Some(google::Timestamp { seconds, nanos }),
+        key: [b"np".as_slice(), PublicKey::from(&own.secret).as_bytes()].concat(),
+        disco: format!("discokey:{}", hex(own.disco.public_key().as_bytes())),
+        preferred_derp: i32::from(own.region),
+        addresses: vec![prefix.clone()],
+        allowed_ips: vec![prefix],
+        ..Announced::default()
+    }
+}
+
+/// What matters of an agent's node; [`admission`] has looked at it.
+fn remote(node: &Announced) -> Option<Remote> {
+    let key = node.key.strip_prefix(b"np")?.try_into().ok()?;
+    let digits = node.disco.strip_prefix("discokey:")?;
+    let mut disco = [0; KEY_BYTES];
+    if digits.len() != 2 * KEY_BYTES || !digits.is_ascii() {
+        return None;
+    }
+    for (at, byte) in disco.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(Remote { key: NodeKey(key), disco, region: node.preferred_derp })
+}
