@@ -1,4 +1,5 @@
-//! Pages for people with a browser: sign-in, a token for the command line, workspaces, terminals, sessions.
+//! Pages for people with a browser: sign-in, a token for the command line, workspaces, terminals, one's account, the
+//! administration.
 //!
 //! The server writes them whole, and they load nothing from elsewhere. Scripts keep some of them up to date;
 //! only the terminal needs its script. A form is taken when the browser says that it comes from a page of
