@@ -1,7 +1,7 @@
 //! A person's session tokens: made for the command line, shown, revoked.
 
 use super::html::{Html, fill, text};
-use super::{form, moment, page, see_other, sign_in_first, signed_in};
+use super::{Frame, form, moment, page, see_other, sign_in_first, signed_in};
 use crate::domain::access::UserAuth;
 use crate::domain::sessions::{self, TokenSpec};
 use crate::domain::{Error, Fault};
@@ -38,7 +38,7 @@ pub(in crate::rest) fn make_token(call: &Call<'_>) -> Result<Reply, Error> {
         include_str!("cli-auth-token.html"),
         &[("token", text(&token)), ("url", text(&app.access_url)), ("life", life(call))],
     );
-    Ok(page(call, 200, "Your token", Some(&user), content))
+    Ok(Frame::of(call, &user).live("Your token", "copy.js", content))
 }
 
 /// How long a token lives without use, in words.
