@@ -4,16 +4,17 @@ mod account;
 mod admin;
 mod office;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use moorline::config::limits;
-use moorline::model::{AppId, Timestamp, WorkspaceId};
+use moorline::model::{Timestamp, WorkspaceId};
 use moorline::store::users::User;
-use moorline::store::{self, agents, apps, keys, metadata, users, workspaces};
-use uuid::Uuid;
+use moorline::store::{self, keys, users, workspaces};
 
 use crate::golden::rig::{Ask, Got, Rig};
+
+mod assets;
+mod machines;
 
 const CSRF: &str = "c3NyZg==";
 
@@ -301,134 +302,6 @@ fn shows_ones_own_workspaces_and_what_to_type() {
 }
 
 #[test]
-fn opens_a_terminal_under_every_path_that_clients_write() {
-    let mut house = House::signed_in();
-    let agent =
-        house.rig.app.store.read(|conn| agents::of_workspace(conn, house.workspace()).map_err(store::Error::from));
-    let agent = agent.unwrap().remove(0).id.to_string();
-    for (path, title) in [
-        ("/@alice/dev/terminal", "dev"),
-        ("/@alice/dev.main/terminal?command=top", "dev.main"),
-        ("/%40ALICE/dev.MAIN/terminal", "dev.main"),
-    ] {
-        let got = house.get(path);
-        let text = got.text();
-        assert!(text.contains(&format!("data-agent=\"{agent}\"")), "{path}: {text}");
-        assert!(text.contains(&format!("<title>{title}</title>")) && !text.contains("{{"), "{path}: {text}");
-        let policy = got.header("Content-Security-Policy").unwrap().to_owned();
-        assert!(!policy.contains("unsafe") && !policy.contains("http") && !policy.contains("data:"), "{policy}");
-        let nonce = text.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
-        assert!(nonce.len() == 24 && policy.ends_with(&format!("; style-src 'self' 'nonce-{nonce}'")), "{policy}");
-        assert!(!house.get(path).text().contains(nonce), "a new one each time");
-    }
-    goes_to(&house.get("/alice/dev.main/terminal?container=a%26b"), "/@alice/dev.main/terminal?container=a%26b");
-    for path in
-        ["/api/v2/terminal", "/bin/x/terminal", "/static/x/terminal", "/a%20b/c/terminal", "/alice/a%2Fb/terminal"]
-    {
-        assert_eq!(house.get(path).status, 404, "{path}");
-    }
-}
-
-#[test]
-fn shows_what_the_agent_said_without_letting_it_speak() {
-    let mut house = House::signed_in();
-    let agent =
-        house.rig.app.store.read(|conn| agents::of_workspace(conn, house.workspace()).map_err(store::Error::from));
-    let agent = agent.unwrap().remove(0);
-    let now = Timestamp::now();
-    let app = |slug: &str, url: &str, command: &str, external: bool| apps::App {
-        id: AppId(Uuid::new_v4()),
-        slug: slug.into(),
-        display_name: format!("<i>{slug}"),
-        icon: String::new(),
-        url: url.into(),
-        command: command.into(),
-        display_order: 0,
-        display_group: String::new(),
-        external,
-        hidden: slug == "hidden",
-        subdomain: false,
-        sharing_level: "owner".into(),
-        open_in: "slim-window".into(),
-        healthcheck_url: String::new(),
-        healthcheck_interval: 0,
-        healthcheck_threshold: 0,
-        health: apps::Health::Unhealthy,
-        created_at: now,
-    };
-    let declared = [
-        app("docs", "https://docs.example.test/?a&b", "", true),
-        app("bad", "javascript:alert(1)", "", true),
-        app("ide", "vscode://x?token=$SESSION_TOKEN", "", true),
-        app("top", "", "top & <b>", false),
-        app("web", "http://localhost:80", "", false),
-        app("hidden", "https://hidden.example.test", "", true),
-    ];
-    let piece = |key: &str, value: &str, error: &str| metadata::Metadata {
-        key: key.into(),
-        display_order: 1,
-        display_name: format!("<u>{key}"),
-        script: String::new(),
-        interval_seconds: 1,
-        timeout_seconds: 1,
-        value: value.into(),
-        error: error.into(),
-        collected_at: Some(now),
-    };
-    let pieces = [piece("a", "", "it broke <b>"), piece("b", "\u{1b}[31m<script>1", ""), piece("c", "one\ntwo", "")];
-    let id = agent.id;
-    house
-        .rig
-        .app
-        .store
-        .write(move |write| {
-            declared.iter().try_for_each(|app| apps::insert(write, id, app))?;
-            metadata::replace(write, id, &pieces)?;
-            for piece in &pieces {
-                metadata::set_value(write, id, &piece.key, &piece.value, &piece.error, now)?;
-            }
-            Ok::<_, store::Error>(())
-        })
-        .unwrap();
-    for path in ["/", "/@alice/dev", "/@alice/dev?live"] {
-        let text = house.get(path).text();
-        assert!(text.contains("it broke &lt;b&gt;") && text.contains("&lt;script&gt;1"), "{text}");
-        assert!(!text.contains('\u{1b}') && !text.contains("<u>") && !text.contains("<i>"), "{text}");
-    }
-    let text = house.get("/@alice/dev").text();
-    assert!(text.contains("href=\"https://docs.example.test/?a&amp;b\" target=\"_blank\" rel=\"noopener noreferrer\""));
-    assert!(text.contains("href=\"/@alice/dev.main/terminal?command=top%20%26%20%3Cb%3E\""), "{text}");
-    assert!(
-        text.contains("coder open app dev.main ide") && text.contains("coder port-forward dev.main --tcp 10080:80")
-    );
-    assert!(!text.contains("javascript:") && !text.contains("hidden.example.test") && text.contains("does not answer"));
-}
-
-#[test]
-fn ships_what_others_wrote_as_they_published_it() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/rest/pages/vendor");
-    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    let listed: BTreeMap<&str, &str> = readme
-        .lines()
-        .filter(|line| line.starts_with("| `"))
-        .map(|line| line.split('`').collect::<Vec<_>>())
-        .map(|parts| (parts[1], parts[parts.len() - 2]))
-        .collect();
-    let mut found = 0;
-    for entry in std::fs::read_dir(&folder).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if name == "README.md" {
-            continue;
-        }
-        found += 1;
-        let sum = ring::digest::digest(&ring::digest::SHA256, &std::fs::read(&path).unwrap());
-        assert_eq!(listed.get(name).copied(), Some(moorline::model::hex(sum.as_ref()).as_str()), "{name}");
-    }
-    assert_eq!(found, listed.len());
-}
-
-#[test]
 fn has_something_for_each_link_of_clients() {
     let mut house = House::signed_in();
     assert!(house.get("/templates").text().contains("moorline workspace add"));
@@ -493,50 +366,6 @@ fn pages_may_do_nothing_but_show_themselves() {
             }
         }
         assert!(text.contains("<html lang=\"en\">") && text.contains("<main ") && text.matches("<h1>").count() == 1);
-    }
-}
-
-/// The paths of what a page loads.
-fn loaded(page: &str) -> Vec<String> {
-    let pieces = page.split("/static/").skip(1);
-    pieces.map(|piece| format!("/static/{}", piece.split('"').next().unwrap())).collect()
-}
-
-#[test]
-fn gives_out_what_its_pages_load_to_be_kept_for_good() {
-    let mut house = House::signed_in();
-    let mut paths: Vec<String> = ["/login?x", "/", "/@alice/dev", "/@alice/dev/terminal"]
-        .iter()
-        .flat_map(|path| loaded(&house.get(path).text()))
-        .collect();
-    for wanted in ["style.css", "live.js", "workspace.js", "terminal.js", "xterm.css", "icon.svg"] {
-        assert!(paths.iter().any(|path| path.ends_with(&format!("/{wanted}"))), "{wanted}: {paths:?}");
-    }
-    // Modules that they name are there, too.
-    for path in paths.clone().iter().filter(|path| path.ends_with(".js")) {
-        let folder = path.rsplit_once('/').unwrap().0;
-        let script = house.get(path).text();
-        let named =
-            script.lines().filter(|line| line.starts_with("import ")).map(|line| line.split('\'').nth(1).unwrap());
-        paths.extend(named.map(|name| format!("{folder}/{}", name.strip_prefix("./").unwrap())));
-    }
-    for path in paths {
-        let got = house.rig.ask(&Ask::new("GET", &path));
-        assert_eq!(got.status, 200, "{path}");
-        assert_eq!(got.header("Cache-Control"), Some("public, max-age=31536000, immutable"), "{path}");
-        assert_eq!(got.header("X-Content-Type-Options"), Some("nosniff"));
-        assert_eq!(got.header("Cross-Origin-Resource-Policy"), Some("same-origin"));
-        assert_eq!(got.header("Set-Cookie"), None, "it goes into shared caches");
-        let kind = match path.rsplit('.').next().unwrap() {
-            "css" => "text/css; charset=utf-8",
-            "svg" => "image/svg+xml",
-            _ => "text/javascript; charset=utf-8",
-        };
-        assert_eq!(got.header("Content-Type"), Some(kind), "{path}");
-        let (folder, name) = path.rsplit_once('/').unwrap();
-        assert_eq!(house.get(&format!("{folder}/nosuch")).status, 404);
-        let other = house.rig.ask(&Ask::new("GET", &format!("/static/0123456789abcdef/{name}")));
-        assert_eq!((other.status, other.header("Cache-Control")), (200, Some("no-cache")));
     }
 }
 

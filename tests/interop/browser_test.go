@@ -191,6 +191,12 @@ func TestBrowserTerminal(t *testing.T) {
 	waitScreen(tab, "kept twice 4")
 	second.RequireQuiet()
 
+	// Whoever has no mouse can leave it.
+	tab.Front()
+	tab.Chord([]rune(kb.F6)[0], input.ModifierCtrl)
+	require.Equal(t, "leave", tab.Eval("document.activeElement.id"))
+	tab.Do(chromedp.Focus(".xterm-helper-textarea", chromedp.ByQuery))
+
 	// A shell that ends says so, and Enter brings a new one.
 	tab.Type("exit\r")
 	tab.WaitText(harness.Patience, "#state", "Press Enter for a new one")
@@ -224,29 +230,47 @@ func TestBrowserTerminalRunsProgramsThatTakeTheScreen(t *testing.T) {
 	site := harness.NewSite(t, "")
 	site.StartAgent(harness.AgentOptions{})
 	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
-	_, tab := signedInTab(site)
-	showTerminal(tab, terminalPath)
-	command(tab, "echo before $((1+1))", "before 2")
-	tab.Type("vi -u NONE letter\r")
-	waitScreen(tab, "~")
-	tab.Type("ihello from vi")
-	waitScreen(tab, "hello from vi")
-	tab.Shoot("terminal-vi")
+	chromium, tab := signedInTab(site)
+	// Both ways in which agents keep shells.
+	for _, backend := range []string{"screen", "buffered"} {
+		tab.Size(1000, 700, "dark")
+		showTerminal(tab, terminalPath+"?backend_type="+backend)
+		command(tab, "cd $(mktemp -d); echo before $((1+1))", "before 2")
+		tab.Type("vi -u NONE letter\r")
+		waitScreen(tab, "~")
+		tab.Type("ihello from vi")
+		waitScreen(tab, "hello from vi")
+		tab.Shoot("terminal-vi-" + backend)
 
-	tab.Do(chromedp.Reload())
-	waitConnected(tab)
-	waitScreen(tab, "hello from vi")
-	waitScreen(tab, "~")
-	require.Equal(t, "false", tab.Eval(onScreen("before 2")), "the screen of vi is not drawn upon another")
-	tab.Type(kb.Escape + ":wq\r")
-	harness.Eventually(t, harness.Patience, func() error {
-		if tab.Eval(onScreen("~")) != "false" {
-			return fmt.Errorf("vi is still on the screen")
-		}
-		return nil
-	})
-	command(tab, "cat letter; echo $((3+4)) done", "7 done")
-	waitScreen(tab, "hello from vi")
+		tab.Do(chromedp.Reload())
+		waitConnected(tab)
+		waitScreen(tab, "hello from vi")
+		waitScreen(tab, "~")
+		require.Equal(t, "false", tab.Eval(onScreen("before 2")), "the screen of vi is not drawn upon another")
+		tab.Type(kb.Escape + ":wq\r")
+		tab.WaitFor(harness.Patience, "!("+onScreen("~")+")")
+		command(tab, "cat letter; echo $((3+4)) done", "7 done")
+		waitScreen(tab, "hello from vi")
+
+		tab.Type("tmux -S ./socket -f /dev/null new -s here 'echo in tmux $((5*5)); exec cat'\r")
+		waitScreen(tab, "in tmux 25")
+		waitScreen(tab, "[here]")
+		// Another tab of another size, then this one again.
+		address := tab.Eval("location.pathname + location.search")
+		second := chromium.Tab()
+		second.Size(700, 500, "light")
+		showTerminal(second, address)
+		waitScreen(second, "in tmux 25")
+		second.Close()
+		tab.Front()
+		tab.Do(chromedp.Reload())
+		waitConnected(tab)
+		waitScreen(tab, "in tmux 25")
+		waitScreen(tab, "[here]")
+		tab.Shoot("terminal-tmux-" + backend)
+		tab.Chord('c', input.ModifierCtrl)
+		waitScreen(tab, "[exited]")
+	}
 	tab.RequireQuiet()
 }
 

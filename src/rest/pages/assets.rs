@@ -27,6 +27,7 @@ const ASSETS: &[Asset] = &[
     asset("icon.svg", "image/svg+xml", include_bytes!("icon.svg")),
     asset("style.css", STYLE, include_bytes!("style.css")),
     asset("copy.js", SCRIPT, include_bytes!("copy.js")),
+    asset("emulator.js", SCRIPT, include_bytes!("emulator.js")),
     asset("live.js", SCRIPT, include_bytes!("live.js")),
     asset("socket.js", SCRIPT, include_bytes!("socket.js")),
     asset("terminal.js", SCRIPT, include_bytes!("terminal.js")),
@@ -35,6 +36,8 @@ const ASSETS: &[Asset] = &[
     asset("addon-unicode11.mjs", SCRIPT, include_bytes!("vendor/addon-unicode11.mjs")),
     asset("addon-web-links.mjs", SCRIPT, include_bytes!("vendor/addon-web-links.mjs")),
     asset("xterm.css", STYLE, include_bytes!("vendor/xterm.css")),
+    // Goes wherever the program goes, as the licence wants it.
+    asset("xterm-license.txt", "text/plain; charset=utf-8", include_bytes!("vendor/LICENSE.xterm")),
     asset("xterm.mjs", SCRIPT, include_bytes!("vendor/xterm.mjs")),
 ];
 

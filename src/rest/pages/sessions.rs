@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::html::{Html, fill, text};
 use super::parts::{self, Desk, Form, Question};
-use super::{form, moment, page, see_other, sign_in_first, signed_in};
+use super::{Frame, form, moment, page, see_other, sign_in_first, signed_in};
 use crate::config::limits;
 use crate::domain::sessions::{self, TokenSpec};
 use crate::domain::{Error, Fault};
@@ -51,7 +51,7 @@ pub(in crate::rest) fn make_token(call: &Call<'_>) -> Result<Reply, Error> {
         include_str!("cli-auth-token.html"),
         &[("token", text(&token)), ("url", text(&app.access_url)), ("life", life(session_life(call)))],
     );
-    Ok(page(call, 200, "Your token", Some(&user), content))
+    Ok(Frame::of(call, &user).live("Your token", "copy.js", content))
 }
 
 fn session_life(call: &Call<'_>) -> Duration {

@@ -314,6 +314,14 @@ func (tab *Tab) press(letter rune, modifiers input.Modifier) {
 	tab.Do(event, &up)
 }
 
+// Close shuts it.
+func (tab *Tab) Close() {
+	tab.t.Helper()
+	if err := chromedp.Cancel(tab.ctx); err != nil {
+		tab.t.Fatalf("close the tab: %v", err)
+	}
+}
+
 // Front shows this tab: browsers draw nothing in those that are hidden.
 func (tab *Tab) Front() {
 	tab.t.Helper()
