@@ -205,7 +205,7 @@ pub fn run(store: &Store, plugins: &Plugins, operator: &str, command: Command) -
             Ok(json!({ "id": key.id, "name": key.token_name }))
         }
         Command::WorkspaceAdd { owner, name, agent } => {
-            let (id, issued) = workspaces::add(store, actor, &owner, &name, &agent)?;
+            let (id, issued) = workspaces::add(store, by, &owner, &name, &agent)?;
             Ok(issued_view(id, &[issued]))
         }
         Command::WorkspaceList {} => store.read(|conn| {
@@ -219,11 +219,11 @@ pub fn run(store: &Store, plugins: &Plugins, operator: &str, command: Command) -
             store.read(|conn| workspaces::full_view(conn, &workspaces::locate(conn, &workspace)?))
         }
         Command::WorkspaceRemove { workspace } => {
-            let removed = workspaces::remove(store, actor, &workspace)?;
+            let removed = workspaces::remove(store, by, &workspace)?;
             Ok(json!({ "id": removed.id, "owner": removed.owner_name, "name": removed.name }))
         }
         Command::WorkspaceRotateToken { workspace } => {
-            let (id, issued) = workspaces::rotate_tokens(store, actor, &workspace)?;
+            let (id, issued) = workspaces::rotate_tokens(store, by, &workspace)?;
             Ok(issued_view(id, &issued))
         }
         Command::WorkspaceBind { workspace, instance } => instance::bind(store, actor, &workspace, instance),

@@ -7,10 +7,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use zeroize::Zeroizing;
 
+use super::users::note;
 use super::{Error, Fault};
 use crate::model::{Timestamp, UserId};
-use crate::store::Sealer;
-use crate::store::users::GitSshKey;
+use crate::store::audit::By;
+use crate::store::users::{self, GitSshKey, User};
+use crate::store::{Sealer, Store};
 
 const TABLE: &str = "git_ssh_keys";
 const COLUMN: &str = "private_key_sealed";
@@ -46,6 +48,19 @@ pub fn open(sealer: &Sealer, key: &GitSshKey) -> Result<String, Error> {
         .open_sealed(TABLE, COLUMN, key.user_id.as_bytes(), &key.private_key_sealed)
         .map_err(|error| failed(&error.to_string()))?;
     std::str::from_utf8(&plain).map(str::to_owned).map_err(|_| failed("the private key is not text"))
+}
+
+/// Gives a person a new pair in place of the old one, which is gone.
+pub fn renew(store: &Store, by: &By, user: &User) -> Result<GitSshKey, Error> {
+    let now = Timestamp::now();
+    let key = generate(store.sealer(), user.id, now)?;
+    let (by, name) = (by.clone(), user.username.clone());
+    store.write(move |write| -> Result<GitSshKey, Error> {
+        users::put_git_ssh_key(write, &key)?;
+        note(write, now, &by, "user.gitsshkey", &name, "")?;
+        // The instant of the first pair stays.
+        Ok(users::git_ssh_key(write, key.user_id)?.unwrap_or(key))
+    })
 }
 
 fn failed(why: &str) -> Error {

@@ -17,6 +17,7 @@ pub mod external_auth;
 pub mod favorites;
 pub mod first_user;
 pub mod git_key;
+pub mod health;
 pub mod identity;
 pub mod instance;
 pub mod inventory;
@@ -34,5 +35,6 @@ pub mod trust;
 pub mod users;
 pub mod workspaces;
 
+pub use crate::plugins::{Condition, ProviderStatus};
 pub use app::{App, Shared};
 pub use error::{Error, Fault, Field};

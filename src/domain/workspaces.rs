@@ -10,7 +10,7 @@ use super::{Error, Fault, clones, instance, names, tokens};
 use crate::model::{AgentId, Timestamp, WorkspaceId};
 use crate::ops::hub::Topic;
 use crate::store::agents::Agent;
-use crate::store::audit::Actor;
+use crate::store::audit::By;
 use crate::store::workspaces::Workspace;
 use crate::store::{self, Store, Write};
 
@@ -27,7 +27,7 @@ pub struct Issued {
 /// Adds a workspace with one agent.
 pub fn add(
     store: &Store,
-    actor: &Actor,
+    by: &By,
     owner: &str,
     name: &str,
     agent: &DeclaredAgent,
@@ -42,7 +42,7 @@ pub fn add(
     if !error.fields.is_empty() {
         return Err(error);
     }
-    let (handle, actor, agent) = (store.clone(), actor.clone(), agent.clone());
+    let (handle, by, agent) = (store.clone(), by.clone(), agent.clone());
     let (owner, name) = (owner.to_owned(), name.to_owned());
     store.write(move |write| {
         let now = Timestamp::now();
@@ -62,18 +62,23 @@ pub fn add(
             updated_at: now,
             last_used_at: now,
         };
-        insert_in(write, &actor, &workspace, now)?;
+        insert_in(write, &by, &workspace, now)?;
         let issued = insert_agent_in(write, &handle, &workspace, &agent, now)?;
         Ok((workspace.id, issued))
     })
 }
 
 /// Adds the row of a workspace, inside a write.
-pub(super) fn insert_in(write: &Write<'_>, actor: &Actor, workspace: &Workspace, now: Timestamp) -> Result<(), Error> {
+pub(super) fn insert_in(
+    write: &Write<'_>,
+    by: impl Into<By>,
+    workspace: &Workspace,
+    now: Timestamp,
+) -> Result<(), Error> {
     store::workspaces::insert(write, workspace)?;
     write.publish(Topic::Workspace(workspace.id));
     write.publish(Topic::WorkspacesOf(workspace.owner_id));
-    note(write, now, actor, "workspace.create", &title(workspace), "")
+    note(write, now, by, "workspace.create", &title(workspace), "")
 }
 
 /// Adds an agent with everything that was declared for it, inside a write.
@@ -95,17 +100,22 @@ pub(super) fn insert_agent_in(
 }
 
 /// Removes a workspace with its agents; their connections end.
-pub fn remove(store: &Store, actor: &Actor, full_name: &FullName) -> Result<Workspace, Error> {
-    let (full_name, actor) = (full_name.clone(), actor.clone());
+pub fn remove(store: &Store, by: &By, full_name: &FullName) -> Result<Workspace, Error> {
+    let (full_name, by) = (full_name.clone(), by.clone());
     store.write(move |write| {
         let workspace = locate(write, &full_name)?;
-        remove_in(write, &actor, &workspace, Timestamp::now())?;
+        remove_in(write, &by, &workspace, Timestamp::now())?;
         Ok(workspace)
     })
 }
 
 /// Removes a workspace with its agents, inside a write.
-pub(super) fn remove_in(write: &Write<'_>, actor: &Actor, workspace: &Workspace, now: Timestamp) -> Result<(), Error> {
+pub(super) fn remove_in(
+    write: &Write<'_>,
+    by: impl Into<By>,
+    workspace: &Workspace,
+    now: Timestamp,
+) -> Result<(), Error> {
     for agent in store::agents::of_workspace(write, workspace.id)? {
         write.publish(Topic::AgentRevoked(agent.id));
         write.publish(Topic::Agent(agent.id));
@@ -113,14 +123,14 @@ pub(super) fn remove_in(write: &Write<'_>, actor: &Actor, workspace: &Workspace,
     store::workspaces::remove(write, workspace.id, now)?;
     write.publish(Topic::Workspace(workspace.id));
     write.publish(Topic::WorkspacesOf(workspace.owner_id));
-    note(write, now, actor, "workspace.remove", &title(workspace), "")
+    note(write, now, by, "workspace.remove", &title(workspace), "")
 }
 
 /// Replaces the token of one agent or of all agents of a workspace; the old ones are refused from
 /// the commit on. Sub-agents get new tokens with their parent: whoever had the parent's token could
 /// ask for theirs. Only declared agents are given back.
-pub fn rotate_tokens(store: &Store, actor: &Actor, full_name: &FullName) -> Result<(WorkspaceId, Vec<Issued>), Error> {
-    let (handle, full_name, actor) = (store.clone(), full_name.clone(), actor.clone());
+pub fn rotate_tokens(store: &Store, by: &By, full_name: &FullName) -> Result<(WorkspaceId, Vec<Issued>), Error> {
+    let (handle, full_name, by) = (store.clone(), full_name.clone(), by.clone());
     store.write(move |write| {
         let now = Timestamp::now();
         let workspace = locate(write, &full_name)?;
@@ -146,7 +156,7 @@ pub fn rotate_tokens(store: &Store, actor: &Actor, full_name: &FullName) -> Resu
                 renew(write, &handle, child, now)?;
             }
             let target = format!("{}.{}", title(&workspace), agent.name);
-            note(write, now, &actor, "agent.rotate_token", &target, "")?;
+            note(write, now, &by, "agent.rotate_token", &target, "")?;
             issued.push(Issued { id: agent.id, name: agent.name.clone(), token });
         }
         write.publish(Topic::Workspace(workspace.id));

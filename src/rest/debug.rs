@@ -1,31 +1,24 @@
 //! What the server knows of its own state, for administrators and `coder support bundle`.
 
-use std::time::Instant;
-
 use serde_json::json;
 
 use super::pages::html::{Html, fill, text};
 use super::reply::Reply;
 use super::request::Call;
 use super::{pages, websocket};
-use crate::domain::Error;
 use crate::domain::access::UserAuth;
 use crate::domain::credential::Credential;
+use crate::domain::{self, Error};
 use crate::model::{Timestamp, version};
 use crate::store::{agents, workspaces};
 use crate::streams::{Visitor, echo};
-
-/// A read of the file that takes longer than this is a sign of a slow disk, milliseconds.
-const SLOW_READ_MS: u128 = 15;
 
 /// `GET …/debug/health`. Nothing is dialled for it: a worker that waits for its own server helps nobody. What was
 /// not tested says so, but not as a warning: `coder support bundle` prints those as problems (v2.24.0 cli/support.go).
 pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     let app = &call.service.app;
-    let begun = Instant::now();
-    app.store.read(|conn| workspaces::list(conn, None).map_err(Error::from))?;
-    let took = begun.elapsed();
-    let damage = app.store.damage();
+    let state = domain::health::of(app)?;
+    let (took, damage) = (state.read_took, state.damage.clone());
     let file_is_well = damage.is_none();
     let severity = |well: bool| if well { "ok" } else { "error" };
 
@@ -46,7 +39,7 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     let named = app.access_url.split_once("://").map_or("", |(_, host)| host);
     let came_by_it = call.header("Host").is_some_and(|host| host.eq_ignore_ascii_case(named));
     let healthz = if came_by_it { "OK" } else { "Not tested: this request came by another name than the access URL." };
-    let database_warnings = if took.as_millis() > SLOW_READ_MS {
+    let database_warnings = if state.read_is_slow() {
         vec![json!({"code": "EDB02", "message": format!("A read took {} ms.", took.as_millis())})]
     } else {
         Vec::new()
@@ -54,7 +47,7 @@ pub(super) fn health(call: &Call<'_>, _: UserAuth) -> Result<Reply, Error> {
     let mut database = json!({
         "severity": severity(file_is_well), "warnings": database_warnings, "dismissed": false,
         "healthy": file_is_well, "reachable": true, "latency": format!("{}µs", took.as_micros()),
-        "latency_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "threshold_ms": 15,
+        "latency_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "threshold_ms": domain::health::SLOW_READ_MS,
     });
     if let (Some(damage), Some(database)) = (damage, database.as_object_mut()) {
         database.insert("error".into(), damage.into());

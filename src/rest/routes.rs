@@ -7,7 +7,9 @@
 use rusqlite::Connection;
 
 use super::auth::{Caller, Seen, Target, Visible};
-use super::pages::{external_auth as external_auth_pages, home, login, sessions};
+use super::pages::{
+    account, admin, assets, external_auth as external_auth_pages, home, login, sessions, terminal, workspace,
+};
 use super::reply::Reply;
 use super::request::{Call, percent_decode};
 use super::{
@@ -65,10 +67,27 @@ const LEAF: bool = false;
 #[rustfmt::skip]
 pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/",                                                                   LEAF, Open(home::home)),
-    ("GET",    "/@{owner}/{workspace}",                                               ROOT, Open(home::workspace)),
-    ("GET",    "/@{owner}/{workspace}/settings",                                      LEAF, Open(home::to_workspace)),
-    ("GET",    "/@{owner}/{workspace}/terminal",                                      LEAF, Open(home::to_workspace)),
+    ("GET",    "/@{owner}/{workspace}",                                               ROOT, Open(workspace::show)),
+    ("GET",    "/@{owner}/{workspace}/settings",                                      LEAF, Open(workspace::settings)),
+    ("GET",    "/@{owner}/{workspace}/terminal",                                      LEAF, Open(terminal::show)),
+    ("GET",    "/admin",                                                              LEAF, Open(admin::begin)),
+    ("GET",    "/admin/anchors",                                                      LEAF, Open(admin::anchors::list)),
+    ("GET",    "/admin/audit",                                                        LEAF, Open(admin::audit::list)),
+    ("GET",    "/admin/health",                                                       LEAF, Open(admin::health::show)),
+    ("GET",    "/admin/plugins",                                                      LEAF, Open(admin::plugins::list)),
+    ("GET",    "/admin/users",                                                        LEAF, Open(admin::users::list)),
+    ("GET",    "/admin/users/new",                                                    LEAF, Open(admin::users::new)),
+    ("POST",   "/admin/users/new",                                                    LEAF, Open(admin::users::add)),
+    ("GET",    "/admin/users/{user}",                                                 LEAF, Open(admin::user::show)),
+    ("POST",   "/admin/users/{user}",                                                 LEAF, Open(admin::user::act)),
+    ("GET",    "/admin/users/{user}/{deed}",                                          LEAF, Open(admin::user::ask)),
     ("POST",   "/admin/verb",                                                         LEAF, Operator(operator::verb)),
+    ("GET",    "/admin/workspaces",                                                   LEAF, Open(admin::workspaces::list)),
+    ("GET",    "/admin/workspaces/new",                                               LEAF, Open(admin::workspaces::new)),
+    ("POST",   "/admin/workspaces/new",                                               LEAF, Open(admin::workspaces::add)),
+    ("GET",    "/admin/workspaces/{owner}/{workspace}",                               LEAF, Open(admin::workspace::show)),
+    ("POST",   "/admin/workspaces/{owner}/{workspace}",                               LEAF, Open(admin::workspace::act)),
+    ("GET",    "/admin/workspaces/{owner}/{workspace}/{deed}",                        LEAF, Open(admin::workspace::ask)),
     ("GET",    "/api/v2",                                                             ROOT, Open(site::root)),
     ("GET",    "/api/v2/appearance",                                                  ROOT, Open(deployment::appearance)),
     ("GET",    "/api/v2/applications/auth-redirect",                                  ROOT, User(deployment::auth_redirect)),
@@ -262,12 +281,24 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/metrics",                                                            LEAF, Operator(operator::metrics)),
     ("GET",    "/sessions",                                                           LEAF, Open(sessions::list)),
     ("POST",   "/sessions",                                                           LEAF, Open(sessions::revoke)),
+    ("GET",    "/sessions/new",                                                       LEAF, Open(sessions::new)),
+    ("POST",   "/sessions/new",                                                       LEAF, Open(sessions::make_named)),
+    ("GET",    "/sessions/{id}",                                                      LEAF, Open(sessions::ask)),
     ("GET",    "/settings",                                                           LEAF, Open(sessions::elsewhere)),
+    ("GET",    "/settings/external-auth",                                             LEAF, Open(account::linked::list)),
+    ("GET",    "/settings/external-auth/{provider}",                                  LEAF, Open(account::linked::ask)),
+    ("POST",   "/settings/external-auth/{provider}",                                  LEAF, Open(account::linked::remove)),
+    ("GET",    "/settings/security",                                                  LEAF, Open(account::password::show)),
+    ("POST",   "/settings/security",                                                  LEAF, Open(account::password::change)),
+    ("GET",    "/settings/ssh-keys",                                                  LEAF, Open(account::ssh_key::show)),
+    ("POST",   "/settings/ssh-keys",                                                  LEAF, Open(account::ssh_key::renew)),
+    ("GET",    "/settings/ssh-keys/new",                                              LEAF, Open(account::ssh_key::ask)),
     ("GET",    "/settings/tokens",                                                    LEAF, Open(sessions::elsewhere)),
+    ("GET",    "/static/{version}/{name}",                                            LEAF, Open(assets::file)),
     ("GET",    "/templates",                                                          LEAF, Open(home::templates)),
     ("GET",    "/templates/{name}",                                                   LEAF, Open(home::templates)),
     ("GET",    "/workspaces",                                                         LEAF, Open(home::elsewhere)),
-    ("GET",    "/{owner}/{workspace}/terminal",                                       LEAF, Open(home::to_workspace)),
+    ("GET",    "/{owner}/{workspace}/terminal",                                       LEAF, Open(terminal::elsewhere)),
 ];
 
 /// How a prefix is signed in before its leaves are looked up.

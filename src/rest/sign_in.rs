@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::{is_foreign_origin, session_cookie};
 use super::json::{self, require};
+use super::pages::account::password;
 use super::pages::login;
 use super::reply::Reply;
 use super::request::Call;
@@ -13,7 +14,10 @@ use crate::domain::{Error, Fault, sessions, users};
 /// Whether a request tries a password, so that it counts as an attempt to sign in.
 pub(super) fn tries_a_password(call: &Call<'_>) -> bool {
     match call.method.as_str() {
-        "POST" => matches!(call.path.as_str(), "/api/v2/users/login" | "/api/v2/users/validate-password" | login::PATH),
+        "POST" => matches!(
+            call.path.as_str(),
+            "/api/v2/users/login" | "/api/v2/users/validate-password" | login::PATH | password::PATH
+        ),
         "PUT" => call.path.starts_with("/api/v2/users/") && call.path.trim_end_matches('/').ends_with("/password"),
         _ => false,
     }

@@ -15,7 +15,7 @@ use crate::domain::users::{self, NewUser};
 use crate::domain::{Error, Fault, git_key};
 use crate::model::Timestamp;
 use crate::store;
-use crate::store::users::{GitSshKey, Status};
+use crate::store::users::Status;
 
 fn show_user(call: &Call<'_>, status: u16, user: &store::users::User) -> Result<Reply, Error> {
     Reply::json(status, &User::of(user, call.service.app.organization_id()))
@@ -52,7 +52,7 @@ pub(super) fn list(call: &Call<'_>, auth: UserAuth) -> Result<Reply, Error> {
 
 /// What `q=` asks for (coder v2.24.0 coderd/searchquery/search.go Users).
 #[derive(Default)]
-struct Wanted {
+pub(super) struct Wanted {
     search: Vec<String>,
     status: Vec<String>,
     roles: Vec<String>,
@@ -64,7 +64,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(text: &str) -> Result<Wanted, Error> {
+    pub(super) fn of(text: &str) -> Result<Wanted, Error> {
         let mut wanted = Wanted::default();
         for (key, value) in Terms::parse(text)?.0 {
             let list = || value.split(',').map(str::to_owned);
@@ -90,7 +90,7 @@ impl Wanted {
         Ok(wanted)
     }
 
-    fn fits(&self, user: &store::users::User) -> bool {
+    pub(super) fn fits(&self, user: &store::users::User) -> bool {
         let text = [&user.username, &user.email, &user.full_name].map(|text| text.to_lowercase());
         let found = |word: &String| text.iter().any(|text| text.contains(word.as_str()));
         let one_of = |list: &[String], word: &str| list.is_empty() || list.iter().any(|one| one == word);
@@ -171,31 +171,50 @@ fn in_their_words(mut error: Error) -> Error {
 
 /// `DELETE …/users/{user}`.
 pub(super) fn delete(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    if target.caller.user.id == target.user.id {
+    remove(call, &target.caller, &target.user, false)?;
+    Reply::message(200, "The user was removed.")
+}
+
+/// Removes somebody else; gives the names of the workspaces that went, too.
+pub(super) fn remove(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    with_workspaces: bool,
+) -> Result<Vec<String>, Error> {
+    if caller.user.id == user.id {
         return Err(Error::new(Fault::Forbidden, "You cannot remove yourself; another administrator can."));
     }
-    administrator(&target.caller, "Only administrators can remove users.")?;
-    users::remove(&call.service.app.store, &target.by(call), &target.id(), false)?;
-    Reply::message(200, "The user was removed.")
+    administrator(caller, "Only administrators can remove users.")?;
+    let by = caller.by(&call.peer);
+    let (_, gone) = users::remove(&call.service.app.store, &by, &user.id.to_string(), with_workspaces)?;
+    Ok(gone)
 }
 
 /// `PUT …/users/{user}/status/suspend`.
 pub(super) fn suspend(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    if target.caller.user.id == target.user.id {
-        return Err(Error::new(Fault::Invalid, "You cannot suspend yourself; another administrator can."));
-    }
-    set_status(call, &target, Status::Suspended)
+    let user = set_status(call, &target.caller, &target.user, Status::Suspended)?;
+    show_user(call, 200, &user)
 }
 
 /// `PUT …/users/{user}/status/activate`.
 pub(super) fn activate(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    set_status(call, &target, Status::Active)
+    let user = set_status(call, &target.caller, &target.user, Status::Active)?;
+    show_user(call, 200, &user)
 }
 
-fn set_status(call: &Call<'_>, target: &Target, status: Status) -> Result<Reply, Error> {
-    administrator(&target.caller, "Only administrators can suspend and activate users.")?;
-    let user = users::set_status(&call.service.app.store, &target.by(call), &target.id(), status)?;
-    show_user(call, 200, &user)
+/// Lets a person sign in, or stops somebody else from doing so.
+pub(super) fn set_status(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    status: Status,
+) -> Result<store::users::User, Error> {
+    if status == Status::Suspended && caller.user.id == user.id {
+        return Err(Error::new(Fault::Invalid, "You cannot suspend yourself; another administrator can."));
+    }
+    administrator(caller, "Only administrators can suspend and activate users.")?;
+    users::set_status(&call.service.app.store, &caller.by(&call.peer), &user.id.to_string(), status)
 }
 
 #[derive(Deserialize, Default)]
@@ -259,10 +278,7 @@ struct SetRoles {
 
 /// `PUT …/users/{user}/roles`: `owner` makes an administrator; there are no other roles.
 pub(super) fn set_roles(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    administrator(&target.caller, "Only administrators can change roles.")?;
-    if target.caller.user.id == target.user.id {
-        return Err(Error::new(Fault::Invalid, "You cannot change your own roles; another administrator can."));
-    }
+    may_change_roles(&target.caller, &target.user)?;
     let body: SetRoles = json::body(&call.body)?;
     if let Some(other) = body.roles.iter().find(|role| !matches!(role.as_str(), "owner" | "member")) {
         let shown: String = other.chars().take(64).collect();
@@ -270,8 +286,27 @@ pub(super) fn set_roles(call: &Call<'_>, target: Target) -> Result<Reply, Error>
             .field("roles", format!("{shown:?} is no role of this server; owner (administrator) is the only one.")));
     }
     let admin = body.roles.iter().any(|role| role == "owner");
-    let user = users::set_admin(&call.service.app.store, &target.by(call), &target.id(), admin)?;
+    let user = set_admin(call, &target.caller, &target.user, admin)?;
     show_user(call, 200, &user)
+}
+
+fn may_change_roles(caller: &UserAuth, user: &store::users::User) -> Result<(), Error> {
+    administrator(caller, "Only administrators can change roles.")?;
+    if caller.user.id == user.id {
+        return Err(Error::new(Fault::Invalid, "You cannot change your own roles; another administrator can."));
+    }
+    Ok(())
+}
+
+/// Makes somebody else an administrator, or takes that away.
+pub(super) fn set_admin(
+    call: &Call<'_>,
+    caller: &UserAuth,
+    user: &store::users::User,
+    admin: bool,
+) -> Result<store::users::User, Error> {
+    may_change_roles(caller, user)?;
+    users::set_admin(&call.service.app.store, &caller.by(&call.peer), &user.id.to_string(), admin)
 }
 
 /// `GET …/users/{user}/gitsshkey`: the public half.
@@ -287,15 +322,5 @@ pub(super) fn git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, Erro
 
 /// `PUT …/users/{user}/gitsshkey`: a new pair.
 pub(super) fn new_git_ssh_key(call: &Call<'_>, target: Target) -> Result<Reply, Error> {
-    let app = &call.service.app;
-    let now = Timestamp::now();
-    let key = git_key::generate(app.store.sealer(), target.user.id, now)?;
-    let (by, name) = (target.by(call), target.user.username.clone());
-    let stored = app.store.write(move |write| -> Result<GitSshKey, Error> {
-        store::users::put_git_ssh_key(write, &key)?;
-        users::note(write, now, &by, "user.gitsshkey", &name, "")?;
-        // The instant of the first pair stays.
-        Ok(store::users::git_ssh_key(write, key.user_id)?.unwrap_or(key))
-    })?;
-    Reply::json(200, &PublicKey::of(&stored))
+    Reply::json(200, &PublicKey::of(&git_key::renew(&call.service.app.store, &target.by(call), &target.user)?))
 }

@@ -13,6 +13,7 @@ use super::lock::Lock;
 use super::readers::Pool;
 use super::writer::{Job, Write, Writer};
 use super::{Error, Sealer, error, place};
+use crate::model::Timestamp;
 
 /// An open store. Cloning gives another handle; the last one closes it.
 #[derive(Clone)]
@@ -42,6 +43,15 @@ pub struct Size {
     pub file: u64,
     /// Bytes of its write-ahead log.
     pub log: u64,
+}
+
+/// Room on a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room {
+    /// Bytes that can still be written.
+    pub free: u64,
+    /// Bytes in all.
+    pub all: u64,
 }
 
 impl Store {
@@ -155,6 +165,22 @@ impl Store {
     /// Whether the file still has to be checked; says so once.
     pub(super) fn take_unchecked(&self) -> bool {
         self.inner.unchecked.swap(false, Ordering::Relaxed)
+    }
+
+    /// When the whole file was last looked through for damage since it was opened.
+    pub fn checked_at(&self) -> Option<Timestamp> {
+        self.inner.health.checked_at()
+    }
+
+    /// The room on the disk of the file, as this user may use it; `None` where the system does not say.
+    pub fn room(&self) -> Option<Room> {
+        let stat = rustix::fs::statvfs(&self.inner.file).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(Room { free: bytes(stat.f_bavail), all: bytes(stat.f_blocks) })
+    }
+
+    pub(super) fn note_check(&self) {
+        self.inner.health.checked();
     }
 
     pub(super) fn report_damage(&self, what: &str) {

@@ -1,12 +1,16 @@
 //! What all threads of a store know about it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use crate::model::Timestamp;
 
 #[derive(Default)]
 pub(super) struct Health {
     damage: OnceLock<String>,
     closing: AtomicBool,
+    /// Micro-seconds as in [`Timestamp`]; 0: not checked yet.
+    checked_at: AtomicI64,
 }
 
 impl Health {
@@ -19,6 +23,15 @@ impl Health {
 
     pub(super) fn damage(&self) -> Option<&str> {
         self.damage.get().map(String::as_str)
+    }
+
+    /// The whole file was looked through, whatever was found.
+    pub(super) fn checked(&self) {
+        self.checked_at.store(Timestamp::now().0, Ordering::Relaxed);
+    }
+
+    pub(super) fn checked_at(&self) -> Option<Timestamp> {
+        Some(Timestamp(self.checked_at.load(Ordering::Relaxed))).filter(|at| at.0 > 0)
     }
 
     /// Makes running reads end.

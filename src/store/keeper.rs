@@ -85,8 +85,16 @@ fn sweep(store: &Store, retention: &Retention, stop: &dyn Fn() -> bool) {
 fn check(store: &Store, stop: &(impl Fn() -> bool + Send + Clone + 'static)) {
     let began = Instant::now();
     match check::damage_in_use(store.file(), stop.clone()) {
-        Ok(None) => log::debug!("the file was checked in {:?}", began.elapsed()),
-        Ok(Some(found)) => store.report_damage(&found),
+        // It may have ended early.
+        Ok(None) if stop() => {}
+        Ok(None) => {
+            store.note_check();
+            log::debug!("the file was checked in {:?}", began.elapsed());
+        }
+        Ok(Some(found)) => {
+            store.note_check();
+            store.report_damage(&found);
+        }
         Err(error) => log::error!("the file cannot be checked: {error}"),
     }
 }

@@ -1,6 +1,6 @@
 //! Tables `agent_log_sources` and `agent_logs`.
 
-use rusqlite::{Connection, OptionalExtension, Statement};
+use rusqlite::{Connection, OptionalExtension, Row, Statement};
 
 use super::columns::{IdList, words};
 use crate::model::{AgentId, LogSourceId, Timestamp};
@@ -82,13 +82,10 @@ pub struct Line {
     pub output: String,
 }
 
-/// Lines of an agent with `after < id < before`, in id order, at most `limit`.
-pub fn lines(conn: &Connection, agent: AgentId, after: i64, before: i64, limit: i64) -> rusqlite::Result<Vec<Line>> {
-    conn.prepare_cached(
-        "SELECT id, source_id, created_at, level, output FROM agent_logs
-         WHERE agent_id = ? AND id > ? AND id < ? ORDER BY id LIMIT ?",
-    )?
-    .query_map((agent, after, before, limit), |row| {
+const LINE: &str = "SELECT id, source_id, created_at, level, output FROM agent_logs WHERE agent_id = ?";
+
+impl Line {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Line> {
         Ok(Line {
             id: row.get(0)?,
             source_id: row.get(1)?,
@@ -96,8 +93,24 @@ pub fn lines(conn: &Connection, agent: AgentId, after: i64, before: i64, limit: 
             level: row.get(3)?,
             output: row.get(4)?,
         })
-    })?
-    .collect()
+    }
+}
+
+/// Lines of an agent with `after < id < before`, in id order, at most `limit`.
+pub fn lines(conn: &Connection, agent: AgentId, after: i64, before: i64, limit: i64) -> rusqlite::Result<Vec<Line>> {
+    conn.prepare_cached(&format!("{LINE} AND id > ? AND id < ? ORDER BY id LIMIT ?"))?
+        .query_map((agent, after, before, limit), Line::from_row)?
+        .collect()
+}
+
+/// The newest `limit` lines of an agent, in id order.
+pub fn newest(conn: &Connection, agent: AgentId, limit: i64) -> rusqlite::Result<Vec<Line>> {
+    let mut lines: Vec<Line> = conn
+        .prepare_cached(&format!("{LINE} ORDER BY id DESC LIMIT ?"))?
+        .query_map((agent, limit), Line::from_row)?
+        .collect::<rusqlite::Result<_>>()?;
+    lines.reverse();
+    Ok(lines)
 }
 
 /// `(logs_length, logs_overflowed)` of an agent.

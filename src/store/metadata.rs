@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, named_params};
 
+use super::columns::IdList;
 use crate::model::{AgentId, Timestamp};
 
 /// A declared piece of metadata with the value last collected.
@@ -48,6 +49,18 @@ pub fn of_agent(conn: &Connection, agent: AgentId) -> rusqlite::Result<Vec<Metad
     conn.prepare_cached("SELECT * FROM agent_metadata WHERE agent_id = ? ORDER BY position")?
         .query_map([agent], Metadata::from_row)?
         .collect()
+}
+
+/// Metadata of some agents, by display order and key.
+pub fn of_agents(conn: &Connection, agents: &[AgentId]) -> rusqlite::Result<Vec<(AgentId, Metadata)>> {
+    conn.prepare_cached(
+        "SELECT * FROM agent_metadata WHERE agent_id IN (SELECT unhex(value) FROM json_each(?))
+         ORDER BY display_order, key",
+    )?
+    .query_map([IdList::of(agents.iter().map(AgentId::as_bytes))], |row| {
+        Ok((row.get("agent_id")?, Metadata::from_row(row)?))
+    })?
+    .collect()
 }
 
 /// Makes the declarations of an agent those of `metadata`; values of keys that stay are kept.

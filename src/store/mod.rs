@@ -56,7 +56,7 @@ mod shape;
 mod writer;
 
 pub use error::{Error, is_unique_violation};
-pub use handle::{Size, Store};
+pub use handle::{Room, Size, Store};
 pub use keeper::Keeper;
 pub use open::{OpenError, Options, default_key_file};
 pub use readers::READ_DEADLINE;

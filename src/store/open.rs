@@ -121,6 +121,9 @@ fn open_locked(options: &Options, file: PathBuf, lock: Lock) -> Result<Store, St
     accept(&conn, migrated.is_some()).map_err(|error| error.to_string())?;
 
     let health = Arc::new(Health::default());
+    if checked {
+        health.checked();
+    }
     let pool =
         readers::pool(&file, options.readers, READ_DEADLINE, Arc::clone(&health)).map_err(|error| error.to_string())?;
     let writer = Writer::start(conn, &file, options.hub.clone(), Arc::clone(&health), QUIET)

@@ -58,17 +58,29 @@ fn imported(store: &Store) -> Result<Vec<Row>, store::Error> {
 }
 
 fn warn(anchors: &[Anchor]) {
-    let now = Timestamp::now();
-    for anchor in anchors {
-        match end(anchor) {
-            Some(end) if end <= now => log::warn!("trust anchor {} has ended; import its successor", anchor.name),
-            Some(end) if end.since(now) < WARN_AHEAD => {
-                let days = end.since(now).as_secs() / DAY;
-                log::warn!("trust anchor {} ends in {days} days; import its successor", anchor.name);
-            }
-            _ => {}
-        }
+    for warning in warnings(anchors) {
+        log::warn!("{warning}");
     }
+}
+
+/// What is to be said of those that have ended or end soon.
+fn warnings(anchors: &[Anchor]) -> Vec<String> {
+    let now = Timestamp::now();
+    let warning = |anchor: &Anchor| match end(anchor) {
+        Some(end) if end <= now => Some(format!("trust anchor {} has ended; import its successor", anchor.name)),
+        Some(end) if end.since(now) < WARN_AHEAD => {
+            let days = end.since(now).as_secs() / DAY;
+            Some(format!("trust anchor {} ends in {days} days; import its successor", anchor.name))
+        }
+        _ => None,
+    };
+    anchors.iter().filter_map(warning).collect()
+}
+
+/// The same of the imported ones; asks no plugin.
+pub(super) fn warnings_of_imported(store: &Store) -> Result<Vec<String>, store::Error> {
+    let rows = imported(store)?;
+    Ok(warnings(&rows.iter().map(of_row).collect::<Vec<Anchor>>()))
 }
 
 /// Once a day, looks at the ends of the anchors of a provider that is in use.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::html::{Html, fill, text};
 use super::login::{destination, encode};
-use super::{Frame, are_wanted, form, see_other, sign_in_first, signed_in};
+use super::{Frame, are_wanted, form, here, see_other, sign_in_first, signed_in};
 use crate::config::providers::ProviderConfig;
 use crate::domain::external_auth::{self, Standing};
 use crate::domain::{Error, Fault, Shared};
@@ -115,11 +115,13 @@ impl Visit {
     }
 }
 
-/// Path and query of a request.
-fn here(call: &Call<'_>) -> String {
-    let pairs: Vec<String> =
-        call.query.pairs().map(|(key, value)| format!("{}={}", encode(key), encode(value))).collect();
-    if pairs.is_empty() { call.path.clone() } else { format!("{}?{}", call.path, pairs.join("&")) }
+/// What has become of the token at its provider.
+pub(super) fn after_unlinking(revoked: Option<&Result<(), String>>) -> &'static str {
+    match revoked {
+        Some(Ok(())) => "The provider has revoked the token.",
+        Some(Err(_)) => "The provider has not revoked the token; you can do that in its settings.",
+        None => "The provider revokes no tokens by itself; you can do that in its settings.",
+    }
 }
 
 /// `GET /external-auth/{id}`: `coder gitaskpass` and editors send people here.
@@ -155,12 +157,8 @@ pub(in crate::rest) fn act(call: &Call<'_>) -> Result<Reply, Error> {
                 Err(error) if error.fault == Fault::NotFound => None,
                 Err(error) => return Err(error),
             };
-            let said = match revoked {
-                Some(Ok(())) => "The provider has revoked the token.",
-                Some(Err(_)) => "The provider has not revoked the token; you can do that in its settings.",
-                None => "The provider revokes no tokens by itself; you can do that in its settings.",
-            };
-            let content = visit.fill(include_str!("external-auth-unlinked.html"), &[("said", text(said))]);
+            let said = text(after_unlinking(revoked.as_ref()));
+            let content = visit.fill(include_str!("external-auth-unlinked.html"), &[("said", said)]);
             Ok(visit.page(200, content))
         }),
         "check" => later::answer(call, &provider, move || {

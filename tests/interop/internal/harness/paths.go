@@ -26,7 +26,7 @@ const (
 )
 
 // programs are run by the tests beside those of the cache.
-var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "sh"}
+var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "vi", "tmux", "sh"}
 
 // CheckSetup says what is missing before any test starts, so that a wrong
 // environment is one clear line and not thirty failures.
@@ -42,6 +42,9 @@ func CheckSetup() error {
 		if _, err := agentBin(name); err != nil {
 			return err
 		}
+	}
+	if _, err := chromiumBin(); err != nil {
+		return err
 	}
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
