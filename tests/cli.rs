@@ -4,6 +4,7 @@ mod apply;
 mod config;
 #[path = "cli/connections.rs"]
 mod connections;
+mod plugin;
 pub(crate) mod rig;
 mod serve;
 mod verbs;

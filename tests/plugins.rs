@@ -13,6 +13,17 @@ use serde_json::{Value, json};
 
 use crate::harness;
 
+mod cc;
+mod crowd;
+mod egress;
+mod faults;
+mod header;
+mod kinds;
+mod loading;
+mod panics;
+mod rig;
+mod server;
+
 /// A server with one provider.
 struct Site {
     app: App,
@@ -104,7 +115,7 @@ fn what_is_no_plugin_is_reported_exactly() {
     std::fs::write(&text, "not a library ".repeat(100)).unwrap();
     let missing = folder.path().join("missing.so");
     for (path, expected) in [
-        (text.as_path(), "invalid ELF header"),
+        (text.as_path(), "not a library"),
         (missing.as_path(), "No such file"),
         (Path::new("relative.so"), "not absolute"),
         (folder.path(), "not a plain file"),

@@ -1,10 +1,13 @@
 //! What may be typed.
 
+mod plugin;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgGroup, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand};
 
+pub(super) use self::plugin::{Egress, Plugin, PluginKind, PluginLanguage};
 use crate::config::duration;
 use crate::config::limits::CONNECTIONS_SHOWN_MOST;
 use crate::config::table::{Kind, SETTINGS};
@@ -48,6 +51,9 @@ pub(super) enum Verb {
     /// Providers where people sign in for git in their workspaces
     #[command(subcommand)]
     ExternalAuth(ExternalAuth),
+    /// Plugins: how those of the server are, and tools for authors of own ones
+    #[command(subcommand)]
+    Plugin(Plugin),
     /// Show who reached which machine, newest first
     Connections(Connections),
     /// Make a declaration true

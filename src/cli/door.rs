@@ -77,6 +77,12 @@ pub(super) fn ask(context: &Context, command: Command, create: bool) -> Result<D
     }
 }
 
+/// Has `command` done by the running server; `None` if none runs on the file.
+pub(super) fn ask_server(context: &Context, command: Command) -> Result<Option<Value>, Failure> {
+    let Ok(socket) = Socket::beside(context.file(), ADMIN) else { return Ok(None) };
+    online(&socket, &serde_json::to_vec(&command)?)
+}
+
 /// The access URL that the running server tells clients.
 pub(super) fn access_url(context: &Context) -> Option<String> {
     let socket = Socket::beside(context.file(), ADMIN).ok()?;

@@ -13,6 +13,7 @@ mod http;
 mod logging;
 mod metrics;
 mod place;
+mod plugin;
 mod secret;
 mod serve;
 mod table;
@@ -113,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<Option<Said>, Failure> {
         Verb::Workspace(verb) => workspace::run(&context, verb).map(Some),
         Verb::Trust(verb) => trust::run(&context, verb).map(Some),
         Verb::ExternalAuth(verb) => external_auth::run(&context, verb).map(Some),
+        Verb::Plugin(verb) => plugin::run(&context, verb).map(Some),
         Verb::Connections(arguments) => connections::run(&context, arguments).map(Some),
         Verb::Apply(arguments) => apply::run(&context, &arguments).map(Some),
         Verb::Version | Verb::PluginHost => Ok(None),

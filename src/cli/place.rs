@@ -72,7 +72,12 @@ pub(super) const REST: &str = ".rest.sock";
 
 /// The name of the system user of this process, or its number.
 pub(super) fn system_user() -> String {
-    let uid = rustix::process::getuid().as_raw().to_string();
+    user_name(rustix::process::getuid().as_raw())
+}
+
+/// The name of a system user, or the number if it has none.
+pub(super) fn user_name(uid: u32) -> String {
+    let uid = uid.to_string();
     let known = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let name = known.lines().find_map(|line| {
         let mut fields = line.split(':');

@@ -81,6 +81,8 @@ pub const WATCHERS_PER_USER: usize = 1_024;
 pub const WATCHERS_OF_ONE: usize = 256;
 /// Entries that one look into the connection log gives at most; some 400 bytes each.
 pub const CONNECTIONS_SHOWN_MOST: u32 = 100_000;
+/// Entries that one look into the record of plugins' requests gives at most; some 300 bytes each.
+pub const EGRESS_SHOWN_MOST: u32 = 100_000;
 /// Sub-agents of one agent; each is a row of about 1 KiB with its apps.
 pub const SUB_AGENTS: usize = 100;
 /// Apps of one sub-agent; further ones are answered with an app error.

@@ -73,6 +73,7 @@ impl Reader<'_> {
                 stats: self.duration("retention_stats"),
                 audit: self.duration("retention_audit"),
                 connections: self.duration("retention_connections"),
+                egress: self.duration("retention_egress"),
             },
             session_lifetime: self.lifetime("session_lifetime"),
             max_token_lifetime: self.lifetime("max_token_lifetime"),
@@ -322,6 +323,7 @@ mod tests {
         assert_eq!(loaded.settings.retention.stats, retention.stats);
         assert_eq!(loaded.settings.retention.audit, retention.audit);
         assert_eq!(loaded.settings.retention.connections, retention.connections);
+        assert_eq!(loaded.settings.retention.egress, retention.egress);
         assert_eq!(loaded.settings.max_token_lifetime, limits::TOKEN_LIFETIME_MAX);
         assert_eq!(loaded.settings.requests_per_minute, limits::REQUESTS_PER_MINUTE);
         assert!((1..=LOOPS_MOST).contains(&loaded.settings.loops));

@@ -158,6 +158,14 @@ pub const SETTINGS: &[Setting] = &[
         "The connection log: sessions inside machines and tunnels to them; 0 keeps for ever.",
     ),
     setting(
+        "retention_egress",
+        "--retention-egress",
+        "MOORLINE_RETENTION_EGRESS",
+        Kind::Duration,
+        "90d",
+        "The record of requests that were made for plugins; 0 keeps for ever.",
+    ),
+    setting(
         "session_lifetime",
         "--session-lifetime",
         "MOORLINE_SESSION_LIFETIME",

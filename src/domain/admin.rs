@@ -15,6 +15,7 @@ use super::trust;
 use super::users::{self, NewUser};
 use super::workspaces::{self, FullName, Issued};
 use super::{Error, Fault, connection_log};
+use crate::config::limits::EGRESS_SHOWN_MOST;
 use crate::model::{Timestamp, WorkspaceId};
 use crate::plugins::Plugins;
 use crate::store::audit::{Actor, By};
@@ -140,6 +141,17 @@ pub enum Command {
         /// How soon.
         within_days: u32,
     },
+    /// Shows how each provider's plugin is.
+    PluginList {},
+    /// Shows what was fetched for plugins, newest first.
+    PluginEgress {
+        /// For this provider only.
+        provider: Option<String>,
+        /// Begun in this time.
+        since_seconds: Option<u64>,
+        /// So many at most.
+        limit: u32,
+    },
     /// Shows who is signed in at which external provider.
     ExternalAuthList {},
     /// Shows who reached which machine.
@@ -225,6 +237,20 @@ pub fn run(store: &Store, plugins: &Plugins, operator: &str, command: Command) -
         }
         Command::TrustRemove { name } => trust::remove(store, plugins, actor, &name),
         Command::TrustCheck { within_days } => trust::check(store, plugins, within_days),
+        Command::PluginList {} => Ok(json!({ "providers": plugins.overview() })),
+        Command::PluginEgress { provider, since_seconds, limit } => {
+            let since =
+                since_seconds.map_or(Timestamp(0), |seconds| Timestamp::now().minus(Duration::from_secs(seconds)));
+            let limit = limit.min(EGRESS_SHOWN_MOST);
+            // One more than is shown tells whether there are more.
+            let mut rows = store.read(|conn| {
+                Ok::<_, Error>(store::egress::list(conn, provider.as_deref(), since, limit.saturating_add(1))?)
+            })?;
+            let most = usize::try_from(limit).unwrap_or(usize::MAX);
+            let more = rows.len() > most;
+            rows.truncate(most);
+            Ok(json!({ "requests": rows, "more": more }))
+        }
         Command::ExternalAuthList {} => store.read(external_auth_links),
         Command::Connections(part) => store.read(|conn| connection_log::view(conn, part)),
         Command::Apply { declaration, dry_run, prune } => declare::apply(store, actor, declaration, dry_run, prune),

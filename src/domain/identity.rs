@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use moorline_plugin::schema::{Kind, Verified, VerifyRequest};
+use moorline_plugin::schema::{Kind, Refused, Verified, VerifyRequest};
 use uuid::Uuid;
 
 use super::instance::{Instance, cloud_name};
@@ -26,6 +26,8 @@ const NOTES: usize = 65_536;
 const DAY: Duration = Duration::from_secs(86_400);
 /// Longest text of a plugin that is handed on, bytes.
 const REASON_BYTES: usize = 300;
+/// Longest id of a machine that a plugin may name, bytes; the clouds' own have up to 36.
+const ID_BYTES: usize = 256;
 
 /// What is kept in memory about sign-ins of machines.
 #[derive(Default)]
@@ -95,6 +97,10 @@ pub fn sign_in(
     let attempt = Attempt { app, provider, cloud, peer };
     let called = app.plugins.call::<_, Verified>(provider, "verify", &VerifyRequest { fields });
     let verified = called.map_err(|error| attempt.not_proved(error))?;
+    if !is_id(&verified.instance_id) {
+        let message = "The plugin names the machine by what is no id.".to_owned();
+        return Err(attempt.not_proved(CallError::Failed(Refused { message, ..Refused::default() })));
+    }
     trust::look_ahead(app, provider);
     let instance = Instance::proven(cloud, &verified.instance_id);
     let Some((agent, name)) = app.store.read(|conn| instance.holders(conn))?.into_iter().next() else {
@@ -187,6 +193,11 @@ impl Attempt<'_> {
     }
 }
 
+/// Whether a plugin's id of a machine can be one: it goes into logs, tables and answers.
+fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= ID_BYTES && !id.chars().any(char::is_control)
+}
+
 /// The beginning of a text, without control characters, which an attacker could write to a log with.
 fn cut(text: &str) -> String {
     let mut cut = String::with_capacity(text.len().min(REASON_BYTES));
@@ -224,5 +235,7 @@ mod tests {
     fn hands_on_short_texts_without_control_characters() {
         assert_eq!(cut("a\nb\u{1b}[0m"), "a b [0m");
         assert_eq!(cut(&"ä".repeat(400)).len(), REASON_BYTES);
+        assert!(is_id("i-076e9b91f7c420782") && is_id(&"i".repeat(256)));
+        assert!(!is_id("") && !is_id("i\nj") && !is_id(&"i".repeat(257)));
     }
 }

@@ -1,5 +1,6 @@
 //! Counters and gauges, shown as OpenMetrics text.
 
+pub mod plugins;
 pub mod relay;
 
 use std::sync::Mutex;
@@ -9,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use self::plugins::PluginMetrics;
 use self::relay::RelayMetrics;
 
 /// Everything that is counted. A part of the server adds its own fields here and registers them.
@@ -46,6 +48,8 @@ pub struct Metrics {
     pub refused: Family<[(&'static str, &'static str); 1], Gauge>,
     /// Of the relay.
     pub relay: RelayMetrics,
+    /// Of plugins.
+    pub plugins: PluginMetrics,
 }
 
 impl Metrics {
@@ -95,6 +99,7 @@ impl Metrics {
         let refused = Family::default();
         registry.register("refused", "Refused or ended by the edge since the start", refused.clone());
         let relay = RelayMetrics::new(&mut registry);
+        let plugins = PluginMetrics::new(&mut registry);
         Metrics {
             registry: Mutex::new(registry),
             requests,
@@ -113,6 +118,7 @@ impl Metrics {
             connections_accepted,
             refused,
             relay,
+            plugins,
         }
     }
 

@@ -13,18 +13,26 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::Builder;
+use std::time::Duration;
 
 use moorline_plugin::abi::{self, Status};
-use moorline_plugin::schema::{Description, Refused, Setup};
+use moorline_plugin::schema::{Description, Kind as PluginKind, Refused, Setup};
 use ring::digest::{Context, SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::confine::{self, Confined};
+use super::connection::SERVICES_AT_ONCE;
+use super::elf;
 use super::frame::{Frame, Kind};
-use super::library::{Instance, Library, Outcome, Services};
+use super::library::{Found, Instance, Library, Outcome, Services};
 use crate::model::{Timestamp, hex};
 use crate::ops::lock::lock;
+
+/// Why a library is not what the configuration asks for.
+pub(super) const OTHER_KIND: &str = "it is a plugin of another kind";
+/// Time for the destructors of a library when the server has gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a plugin process is told first.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,8 +41,13 @@ pub(super) struct Order {
     pub(super) library: PathBuf,
     /// SHA-256 that the file must have, in hex.
     pub(super) sha256: String,
+    /// What it must be; none: anything.
+    pub(super) kind: Option<PluginKind>,
     /// What to make the instance with; none: only look at the library.
     pub(super) setup: Option<Setup>,
+    /// The server gives the clock and chance, too: a recording is played.
+    #[serde(default)]
+    pub(super) rehearsal: bool,
 }
 
 /// What a plugin process answers first.
@@ -42,10 +55,16 @@ pub(super) struct Order {
 pub(super) struct Started {
     /// Why it cannot work; empty if it can.
     pub(super) fault: String,
+    /// What it refused with, if it was asked for an instance and gave none.
+    #[serde(default)]
+    pub(super) refused: Option<(Status, Refused)>,
     /// What the library says of itself.
     pub(super) description: Option<Description>,
     /// The version of the contract that it was built for.
     pub(super) interface: (u16, u16),
+    /// The functions of its table.
+    #[serde(default)]
+    pub(super) functions: Vec<String>,
     /// What it was confined by.
     pub(super) confined: Confined,
 }
@@ -65,7 +84,12 @@ pub fn run() -> ExitCode {
 fn serve(socket: UnixStream) -> std::io::Result<()> {
     let mut from = socket.try_clone()?;
     let order: Order = serde_json::from_slice(&Frame::read(&mut from)?.payload)?;
-    let link = Arc::new(Link { to: Mutex::new(socket), waiting: Mutex::default(), calls: Calls::default() });
+    let link = Arc::new(Link {
+        to: Mutex::new(socket),
+        waiting: Mutex::default(),
+        fewer: Condvar::new(),
+        calls: Calls::default(),
+    });
     let mut started = Started::default();
     let instance = match start(&order, from, &link, &mut started) {
         Ok(instance) => instance,
@@ -94,39 +118,63 @@ fn start(order: &Order, from: UnixStream, link: &Arc<Link>, started: &mut Starte
     if found != order.sha256 {
         return Err(format!("it changed while it was loaded: its SHA-256 is {found}, not {}", order.sha256));
     }
+    elf::check(&file)?;
     // Threads inherit what their maker is confined by, so this comes before the first.
     started.confined = confine::confine(path);
     let listening = Arc::clone(link);
     let spawned = Builder::new().name("link".into()).spawn(move || listen(from, &listening));
     spawned.map_err(|error| format!("no thread can be started: {error}"))?;
-    let library = Library::load(OwnedFd::from(file), path, Box::new(Remote { link: Arc::clone(link) }))?;
-    started.interface = library.version();
+    let services = Box::new(Remote { link: Arc::clone(link), rehearsal: order.rehearsal });
+    let mut found = Found::default();
+    let library = Library::load(OwnedFd::from(file), path, services, &mut found);
+    started.interface = found.interface;
+    started.functions = found.functions.iter().map(|name| (*name).to_owned()).collect();
+    let library = library?;
     let (status, text) = library.describe();
     if status != abi::OK {
         return Err(format!("it does not say what it is: {}", said(&(status, text))));
     }
     let description: Description =
         serde_json::from_slice(&text).map_err(|error| format!("its description is not as agreed: {error}"))?;
+    // Before it is made to look at settings that are not for it.
+    if order.kind.is_some_and(|kind| kind != description.kind) {
+        return Err(OTHER_KIND.to_owned());
+    }
     started.description = Some(description);
     let Some(setup) = &order.setup else { return Ok(None) };
     let setup = serde_json::to_vec(setup).map_err(|error| error.to_string())?;
-    library.create(&setup).map(Some).map_err(|outcome| said(&outcome))
+    library.create(&setup).map(Some).map_err(|outcome| {
+        started.refused = Some((outcome.0, serde_json::from_slice(&outcome.1).unwrap_or_default()));
+        said(&outcome)
+    })
 }
 
 /// Takes what the server says. The end of the socket is the end of the process, whatever its threads are at.
 fn listen(mut from: UnixStream, link: &Link) {
     loop {
-        let Ok(frame) = Frame::read(&mut from) else { std::process::exit(0) };
+        let Ok(frame) = Frame::read(&mut from) else { leave() };
         match frame.kind {
             Kind::Call => link.calls.put(frame),
             Kind::Served => {
-                if let Some(waiting) = lock(&link.waiting).remove(&frame.mark) {
+                if let Some(waiting) = link.forget(frame.mark) {
                     let _ = waiting.send(frame);
                 }
             }
             _ => {}
         }
     }
+}
+
+/// Ends the process; also when the library's destructors hang.
+fn leave() -> ! {
+    let late = || {
+        std::thread::sleep(LEAVE_WITHIN);
+        std::process::abort();
+    };
+    if Builder::new().name("end".into()).spawn(late).is_err() {
+        std::process::abort();
+    }
+    std::process::exit(0)
 }
 
 /// SHA-256 of a whole file.
@@ -154,6 +202,8 @@ struct Link {
     to: Mutex<UnixStream>,
     /// Threads that wait for the server, by mark.
     waiting: Mutex<HashMap<u64, SyncSender<Frame>>>,
+    /// Told whenever a thread waits no more.
+    fewer: Condvar,
     calls: Calls,
 }
 
@@ -162,18 +212,30 @@ impl Link {
         frame.write(&mut *lock(&self.to))
     }
 
+    /// Who waits under this mark, no longer.
+    fn forget(&self, mark: u64) -> Option<SyncSender<Frame>> {
+        let waiting = lock(&self.waiting).remove(&mark);
+        self.fewer.notify_one();
+        waiting
+    }
+
     /// Asks the server and waits.
     fn ask(&self, service: &str, request: &[u8]) -> Outcome {
         let (sender, receiver) = sync_channel(1);
         let mark = {
-            let mut waiting = lock(&self.waiting);
+            // A plugin's own threads may ask as well; the server takes only so many at once.
+            let waiting = lock(&self.waiting);
+            let mut waiting = self
+                .fewer
+                .wait_while(waiting, |waiting| waiting.len() >= SERVICES_AT_ONCE)
+                .unwrap_or_else(PoisonError::into_inner);
             // Threads that wait are few, so a free mark is near.
             let mark = (0..).find(|mark| !waiting.contains_key(mark)).unwrap_or(0);
             waiting.insert(mark, sender);
             mark
         };
         if self.send(&Frame::named(Kind::Serve, mark, service, request)).is_err() {
-            lock(&self.waiting).remove(&mark);
+            self.forget(mark);
             return (abi::FAILED, Vec::new());
         }
         match receiver.recv().ok().as_ref().and_then(Frame::number_and_rest) {
@@ -242,6 +304,7 @@ fn work(instance: &Arc<Instance>, link: &Arc<Link>) -> std::io::Result<()> {
 /// The services of the server, over the link.
 struct Remote {
     link: Arc<Link>,
+    rehearsal: bool,
 }
 
 impl Services for Remote {
@@ -257,10 +320,23 @@ impl Services for Remote {
     }
 
     fn now(&self) -> i64 {
+        if self.rehearsal {
+            let (_, micros) = self.link.ask("now", &[]);
+            return micros.try_into().map_or(0, i64::from_be_bytes);
+        }
         Timestamp::now().0
     }
 
     fn random(&self, buffer: &mut [u8]) -> Status {
+        if self.rehearsal {
+            let length = u32::try_from(buffer.len()).unwrap_or(0);
+            let (status, bytes) = self.link.ask("random", &length.to_be_bytes());
+            if status != abi::OK || bytes.len() != buffer.len() {
+                return abi::FAILED;
+            }
+            buffer.copy_from_slice(&bytes);
+            return abi::OK;
+        }
         if SystemRandom::new().fill(buffer).is_ok() { abi::OK } else { abi::FAILED }
     }
 

@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::SystemTime;
+
+use serde::Serialize;
 
 use super::child;
 use crate::model::hex;
@@ -27,7 +28,8 @@ pub(super) struct Checked {
 pub(super) struct Stamp {
     inode: u64,
     length: u64,
-    written: Option<SystemTime>,
+    /// Last change of content, owner or mode, seconds and nanoseconds.
+    changed: (i64, i64),
 }
 
 /// Looks at a library: an absolute path, a plain file that nobody but root and this user can change, and with the hash that
@@ -52,11 +54,12 @@ pub(super) fn check(path: &Path, pinned: Option<&str>) -> Result<Checked, String
             metadata.mode() & 0o777
         ));
     }
-    if let Some(folder) = path.parent()
-        && let Ok(folder_data) = folder.metadata()
-    {
-        let exposed = folder_data.mode() & WRITABLE_BY_OTHERS != 0 && folder_data.mode() & STICKY == 0;
-        if exposed || !mine(folder_data.uid()) {
+    // A link leads through two rows of folders, and whoever can write one of them can put another file there.
+    let real = path.canonicalize().map_err(|error| format!("it cannot be looked at: {error}"))?;
+    for folder in path.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let found = folder.metadata().map_err(|error| format!("{} cannot be looked at: {error}", folder.display()))?;
+        let exposed = found.mode() & WRITABLE_BY_OTHERS != 0 && found.mode() & STICKY == 0;
+        if exposed || !mine(found.uid()) {
             return Err(format!("others can put another file in its place: look at the folder {}", folder.display()));
         }
     }
@@ -70,11 +73,35 @@ pub(super) fn check(path: &Path, pinned: Option<&str>) -> Result<Checked, String
     }
 }
 
+/// What a file shows of itself, whether or not it may be loaded.
+#[derive(Clone, Debug, Serialize)]
+pub struct Facts {
+    /// The user that it belongs to.
+    pub owner: u32,
+    /// The group that it belongs to.
+    pub group: u32,
+    /// Permissions, as a number in the octal system.
+    pub mode: String,
+    /// Bytes.
+    pub length: u64,
+    /// In hex.
+    pub sha256: String,
+}
+
+/// Looks at a plain file; none if it cannot be read or is something else.
+pub(super) fn facts(path: &Path) -> Option<Facts> {
+    // What is no plain file may block when it is opened.
+    let metadata = path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let sha256 = hex(&child::digest(&mut File::open(path).ok()?).ok()?);
+    let mode = format!("{:03o}", metadata.mode() & 0o7777);
+    Some(Facts { owner: metadata.uid(), group: metadata.gid(), mode, length: metadata.len(), sha256 })
+}
+
 /// How the file is now, without reading it.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     path.metadata().ok().map(|metadata| stamp_of(&metadata))
 }
 
 fn stamp_of(metadata: &std::fs::Metadata) -> Stamp {
-    Stamp { inode: metadata.ino(), length: metadata.len(), written: metadata.modified().ok() }
+    Stamp { inode: metadata.ino(), length: metadata.len(), changed: (metadata.ctime(), metadata.ctime_nsec()) }
 }

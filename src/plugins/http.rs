@@ -20,6 +20,47 @@ const HEAD_BYTES: usize = 32 * 1024;
 /// Connections that are kept for the next request of the same provider.
 const KEPT: usize = 2;
 
+/// Methods that a plugin may use. `CONNECT` would make a tunnel of a request, `TRACE` gives headers away.
+const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+/// Longest URL, bytes.
+const URL_BYTES: usize = 16 * 1024;
+/// Most headers of a request, and their bytes in all.
+const HEADERS: (usize, usize) = (64, 32 * 1024);
+/// Headers that are the host's: they say where a request goes, how long it is, or what becomes of its connection, so a plugin that
+/// sets them reaches another site behind an allowed address, or smuggles a second request.
+const OWN_HEADERS: [&str; 11] = [
+    "host",
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// What is wrong with a request, whatever its address.
+pub(super) fn fault_of(request: &HttpRequest) -> Option<String> {
+    if request.body.len() > abi::HTTP_BODY_BYTES {
+        return Some(format!("the body has more than {} bytes", abi::HTTP_BODY_BYTES));
+    }
+    if request.url.len() > URL_BYTES {
+        return Some(format!("the URL has more than {URL_BYTES} bytes"));
+    }
+    if !METHODS.contains(&request.method.as_str()) {
+        return Some(format!("the method is none of {}", METHODS.join(", ")));
+    }
+    let bytes: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if request.headers.len() > HEADERS.0 || bytes > HEADERS.1 {
+        return Some(format!("there are more than {} headers or {} bytes of them", HEADERS.0, HEADERS.1));
+    }
+    let own = request.headers.iter().find(|(name, _)| OWN_HEADERS.iter().any(|own| name.eq_ignore_ascii_case(own)));
+    own.map(|(name, _)| format!("the header {} is the host's", name.to_ascii_lowercase()))
+}
+
 /// Where a request goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Target {
@@ -178,6 +219,25 @@ fn roots(ca: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn refuses_requests_that_could_be_taken_for_others() {
+        let request = HttpRequest { method: "GET".into(), url: "https://a/".into(), ..HttpRequest::default() };
+        assert_eq!(fault_of(&request), None);
+        for method in ["CONNECT", "TRACE", "get", "GET / HTTP/1.1\r\nX: ", ""] {
+            let request = HttpRequest { method: method.into(), ..request.clone() };
+            assert!(fault_of(&request).unwrap().contains("method"), "{method}");
+        }
+        for name in ["Host", "host", "Content-Length", "TRANSFER-ENCODING", "Connection", "Upgrade"] {
+            let request = HttpRequest { headers: vec![(name.into(), "x".into())], ..request.clone() };
+            assert!(fault_of(&request).unwrap().contains("the host's"), "{name}");
+        }
+        let many = HttpRequest { headers: vec![("a".into(), "b".into()); 65], ..request.clone() };
+        let large = HttpRequest { headers: vec![("a".into(), "b".repeat(32 * 1024))], ..request.clone() };
+        let long = HttpRequest { url: format!("https://a/{}", "b".repeat(16 * 1024)), ..request.clone() };
+        let body = HttpRequest { body: vec![0; abi::HTTP_BODY_BYTES + 1], ..request };
+        assert!([many, large, long, body].iter().all(|request| fault_of(request).is_some()));
+    }
 
     #[test]
     fn takes_targets_apart() {

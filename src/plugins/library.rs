@@ -9,6 +9,9 @@ use std::sync::OnceLock;
 use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
 use moorline_plugin::abi::{self, Bytes, Sink, Status};
 
+/// Major versions whose symbol is looked for when ours is not there, to name the version that a library was built for.
+const MAJORS: u16 = 16;
+
 /// What the host does for a plugin.
 pub(super) trait Services: Send + Sync {
     /// One HTTP request, as JSON.
@@ -44,12 +47,26 @@ unsafe impl Send for Instance {}
 // SAFETY: as above.
 unsafe impl Sync for Instance {}
 
+/// What a library's table shows, whether or not it is taken.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The version of the contract that it was built for.
+    pub(super) interface: (u16, u16),
+    /// The functions that it has.
+    pub(super) functions: Vec<&'static str>,
+}
+
 /// What a function gave.
 pub(super) type Outcome = (Status, Vec<u8>);
 
 impl Library {
     /// Loads the library that `file` is open on; `path` is its name for messages. Says exactly what is wrong otherwise.
-    pub(super) fn load(file: OwnedFd, path: &Path, services: Box<dyn Services>) -> Result<Library, String> {
+    pub(super) fn load(
+        file: OwnedFd,
+        path: &Path,
+        services: Box<dyn Services>,
+        found: &mut Found,
+    ) -> Result<Library, String> {
         // By its descriptor, so that it is the very file that was checked.
         let name = format!("/proc/self/fd/{}", file.as_raw_fd());
         // SAFETY: running the library's initialisers is what this process is for.
@@ -58,13 +75,8 @@ impl Library {
         std::mem::forget(file);
         let handle = handle.map_err(|error| explain(&words(&error), &name, path))?;
         // SAFETY: the symbol has this type by the contract.
-        let entry =
-            unsafe { handle.get::<abi::Entry>(abi::SYMBOL.as_bytes()) }.map(|symbol| *symbol).map_err(|_| {
-                format!(
-                    "it has no symbol {}: it is not a plugin of Moorline, or one of another major version",
-                    abi::SYMBOL
-                )
-            })?;
+        let symbol = unsafe { handle.get::<abi::Entry>(abi::SYMBOL.as_bytes()) }.map(|symbol| *symbol);
+        let entry = symbol.map_err(|_| other_major(&handle))?;
         // Never unloaded: threads and thread-local values of the library may outlive any use of it.
         std::mem::forget(handle);
         if SERVICES.set(services).is_err() {
@@ -80,7 +92,7 @@ impl Library {
                 abi::MINOR
             ));
         }
-        let table = take_table(table)?;
+        let table = take_table(table, found)?;
         Ok(Library { table })
     }
 
@@ -91,11 +103,6 @@ impl Library {
             Some(describe) => with_sink(|sink| unsafe { describe(sink) }),
             None => (abi::UNSUPPORTED, Vec::new()),
         }
-    }
-
-    /// The version of the contract that it was built for.
-    pub(super) fn version(&self) -> (u16, u16) {
-        (self.table.major, self.table.minor)
     }
 
     /// Makes an instance.
@@ -120,9 +127,10 @@ impl Instance {
 }
 
 /// Copies as much of a plugin's table as both know.
-fn take_table(given: *const abi::Plugin) -> Result<abi::Plugin, String> {
+fn take_table(given: *const abi::Plugin, found: &mut Found) -> Result<abi::Plugin, String> {
     // SAFETY: not null; the first fields are readable by the contract.
     let (size, major, minor) = unsafe { ((*given).size, (*given).major, (*given).minor) };
+    found.interface = (major, minor);
     if major != abi::MAJOR {
         return Err(format!(
             "it is built for version {major}.{minor} of the plugin interface; this host speaks {}.{}",
@@ -137,10 +145,37 @@ fn take_table(given: *const abi::Plugin) -> Result<abi::Plugin, String> {
     let known = known - known % align_of::<abi::Plugin>();
     // SAFETY: the plugin says that so many bytes are its table; tables grow by whole fields.
     unsafe { std::ptr::copy_nonoverlapping(given.cast::<u8>(), (&raw mut table).cast::<u8>(), known) };
-    if table.describe.is_none() || table.create.is_none() || table.call.is_none() {
-        return Err("its table lacks one of describe, create and call".to_owned());
+    let functions = [
+        ("describe", table.describe.is_some()),
+        ("create", table.create.is_some()),
+        ("call", table.call.is_some()),
+        ("destroy", table.destroy.is_some()),
+    ];
+    found.functions = functions.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    // None is destroyed but by the end of the process.
+    let needed = functions.iter().filter(|(name, there)| !there && *name != "destroy");
+    let lacking: Vec<&str> = needed.map(|(name, _)| *name).collect();
+    if !lacking.is_empty() {
+        return Err(format!("its table of {size} bytes lacks the function {}", lacking.join(", ")));
     }
     Ok(table)
+}
+
+/// Why a library without our symbol is none for this host.
+fn other_major(handle: &Handle) -> String {
+    let name = abi::SYMBOL.trim_end_matches(|c: char| c.is_ascii_digit());
+    let has = |major: &u16| {
+        // SAFETY: the address is only looked at.
+        *major != abi::MAJOR && unsafe { handle.get::<*const c_void>(format!("{name}{major}").as_bytes()) }.is_ok()
+    };
+    match (0..=MAJORS).find(has) {
+        Some(major) => format!(
+            "it is built for major version {major} of the plugin interface; this host speaks {}.{}",
+            abi::MAJOR,
+            abi::MINOR
+        ),
+        None => format!("it has no symbol {}: it is not a plugin of Moorline", abi::SYMBOL),
+    }
 }
 
 /// What the loader said; its error only names the function, and holds the words.

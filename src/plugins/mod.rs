@@ -3,10 +3,15 @@
 //! | module | what it does |
 //! | --- | --- |
 //! | `supervisor` | one provider: starts its process when it is needed, ends a stuck one, waits longer after each failure |
+//! | `places` | how many calls are under way |
 //! | `connection` | a running process: calls out, questions in |
+//! | `process` | the process itself, and the way to it |
 //! | `services` | what the server does for a plugin: HTTP on record, a sealed cache |
 //! | `http` | the one way out of the server, to hosts that the operator has named |
+//! | `rehearsal` | a library and a recorded conversation instead of the server |
 //! | `file` | which libraries are loaded at all |
+//! | `elf` | whether a file can be a library of this machine |
+//! | `words` | what plugins say, made fit to be shown |
 //! | `frame` | how server and process talk |
 //! | `child` | the process's side: `moorline plugin-host` |
 //! | `confine` | what the process may not do |
@@ -15,27 +20,37 @@
 mod child;
 mod confine;
 mod connection;
+mod elf;
 mod file;
 mod frame;
 mod http;
 mod library;
+mod places;
+mod process;
+mod rehearsal;
 mod services;
 mod supervisor;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use moorline_plugin::abi;
 use moorline_plugin::schema::{Anchor, Anchors, Description, Kind, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use child::run as run_child;
 pub use confine::Confined;
+pub use file::Facts;
+pub use rehearsal::{Played, rehearse};
 
 use crate::config::providers::ProviderConfig;
 use crate::ops::jobs::{Jobs, QueueFull, Workers};
 use crate::store::Store;
+use child::Order;
+use connection::{Connection, NotStarted};
 use supervisor::Supervisor;
 
 /// Threads that wait for one provider's plugin; so many of its calls are under way at most.
@@ -129,10 +144,16 @@ pub struct ProviderStatus {
     pub library: PathBuf,
     /// Of the library as it was last loaded.
     pub sha256: Option<String>,
+    /// The configuration demands one SHA-256.
+    pub pinned: bool,
+    /// Why the file as it is now would not be loaded; only [`Plugins::overview`] looks.
+    pub file_problem: Option<String>,
     /// What its process was confined by.
     pub confined: Option<Confined>,
     /// What the library says of itself.
     pub description: Option<Description>,
+    /// Why its changed library is not in use; the process of the one before goes on.
+    pub not_loaded: Option<String>,
     /// How it is.
     #[serde(flatten)]
     pub condition: Condition,
@@ -142,6 +163,10 @@ pub struct ProviderStatus {
     pub failures: u64,
     /// Times that it was started anew.
     pub restarts: u64,
+    /// What its process failed with last, also when it works again.
+    pub last_error: Option<String>,
+    /// How long ago that was.
+    pub last_error_seconds: Option<u64>,
 }
 
 impl Plugins {
@@ -181,7 +206,10 @@ impl Plugins {
         let failed = |message: String| CallError::Failed(Refused { code: "failed".into(), message, retry_after: None });
         let request = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
         let reply = slot.supervisor.call(method, &request)?;
-        serde_json::from_slice(&reply).map_err(|error| failed(format!("The plugin's reply is not as agreed: {error}.")))
+        // The error may quote what the plugin has said.
+        let unlike = |error: serde_json::Error| words::clean(&error.to_string(), words::SENTENCE_BYTES);
+        serde_json::from_slice(&reply)
+            .map_err(|error| failed(format!("The plugin's reply is not as agreed: {}.", unlike(error))))
     }
 
     /// Runs work that calls a provider on one of its own few threads, so that a stuck provider costs nobody else's.
@@ -223,6 +251,19 @@ impl Plugins {
         self.slots.iter().map(|slot| slot.supervisor.status()).collect()
     }
 
+    /// The same with a look at each file. What was not loaded yet has the SHA-256 of its file.
+    pub fn overview(&self) -> Vec<ProviderStatus> {
+        let looked = self.slots.iter().map(|slot| {
+            let mut status = slot.supervisor.status();
+            match file::check(&status.library, slot.supervisor.config.sha256.as_deref()) {
+                Ok(checked) => status.sha256 = status.sha256.or(Some(checked.sha256)),
+                Err(why) => status.file_problem = Some(why),
+            }
+            status
+        });
+        looked.collect()
+    }
+
     /// Ends all processes; later calls are refused.
     pub fn stop(&self) {
         for slot in self.slots.iter() {
@@ -248,15 +289,70 @@ pub struct Report {
     pub confined: Confined,
 }
 
-/// Loads a library in a process of its own, as the server would, and says everything about it.
+/// All that can be found out about a library.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// The file.
+    pub library: PathBuf,
+    /// What the file system says of it.
+    pub file: Option<Facts>,
+    /// The version of the plugin interface that this host speaks.
+    pub host_interface: (u16, u16),
+    /// The version that it was built for, if it said so.
+    pub interface: Option<(u16, u16)>,
+    /// The functions of its table.
+    pub functions: Vec<String>,
+    /// What it says of itself.
+    pub description: Option<Description>,
+    /// What its process was confined by.
+    pub confined: Option<Confined>,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+}
+
+/// Loads a library in a process of its own, as the server would, without making an instance, and says everything about it.
+pub fn inspect(program: &Path, library: &Path, pinned: Option<&str>) -> Inspection {
+    let mut found = Inspection {
+        library: library.to_owned(),
+        file: file::facts(library),
+        host_interface: (abi::MAJOR, abi::MINOR),
+        interface: None,
+        functions: Vec::new(),
+        description: None,
+        confined: None,
+        problem: None,
+    };
+    let started = file::check(library, pinned).map_err(NotStarted::from).and_then(|checked| {
+        let order =
+            Order { library: library.to_owned(), sha256: checked.sha256, kind: None, setup: None, rehearsal: false };
+        Connection::start(program, "check", &order, None).map(|(_, started)| started)
+    });
+    let started = match started {
+        Ok(started) => started,
+        Err(NotStarted { why, started }) => {
+            found.problem = Some(why);
+            let Some(started) = started else { return found };
+            *started
+        }
+    };
+    // Zero: it did not get as far as its table.
+    found.interface = (started.interface != (0, 0)).then_some(started.interface);
+    found.functions = started.functions;
+    found.description = started.description;
+    found.confined = Some(started.confined);
+    found
+}
+
+/// The same in short, for a library that ought to be good.
 pub fn look_at(program: &Path, library: &Path, pinned: Option<&str>) -> Result<Report, String> {
-    let checked = file::check(library, pinned)?;
-    let order = child::Order { library: library.to_owned(), sha256: checked.sha256.clone(), setup: None };
-    let (_, started) = connection::Connection::start(program, "check", &order, None)?;
+    let found = inspect(program, library, pinned);
+    if let Some(problem) = found.problem {
+        return Err(problem);
+    }
     Ok(Report {
-        sha256: checked.sha256,
-        description: started.description,
-        interface: started.interface,
-        confined: started.confined,
+        sha256: found.file.map(|file| file.sha256).unwrap_or_default(),
+        description: found.description,
+        interface: found.interface.unwrap_or_default(),
+        confined: found.confined.unwrap_or_default(),
     })
 }

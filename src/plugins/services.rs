@@ -5,7 +5,7 @@ use std::sync::Arc;
 use moorline_plugin::abi::{self, Status};
 use moorline_plugin::schema::{HttpRequest, Refused};
 
-use super::http::{Fault, Http, Target};
+use super::http::{self, Fault, Http, Target};
 use crate::config::providers::ProviderConfig;
 use crate::model::Timestamp;
 use crate::store::{Store, egress, plugin_cache};
@@ -15,25 +15,34 @@ const METHOD_CHARS: usize = 16;
 /// Longest path that is put on record, characters.
 const PATH_CHARS: usize = 256;
 
-/// See above.
-pub(super) struct Desk {
+/// What answers the questions of a plugin's process.
+pub(super) trait Desk: Send + Sync {
+    /// Does what the plugin asks for. May wait; one thread per question.
+    fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>);
+
+    /// Takes a line of the plugin's log; `false`: it belongs in the server's.
+    fn note(&self, _level: log::Level, _text: &str) -> bool {
+        false
+    }
+}
+
+/// The server's own.
+pub(super) struct ServerDesk {
     provider: Arc<ProviderConfig>,
+    /// Whose cache entries are this provider's: an id is unique within its kind only.
+    owner: String,
     http: Http,
     store: Store,
 }
 
-fn refusal(status: Status, code: &str, message: &str) -> (Status, Vec<u8>) {
+/// A refusal as a plugin gets it.
+pub(super) fn refusal(status: Status, code: &str, message: &str) -> (Status, Vec<u8>) {
     let refused = Refused { code: code.to_owned(), message: message.to_owned(), retry_after: None };
     (status, serde_json::to_vec(&refused).unwrap_or_default())
 }
 
-impl Desk {
-    pub(super) fn new(provider: Arc<ProviderConfig>, store: Store) -> Result<Desk, String> {
-        Ok(Desk { http: Http::new(&provider)?, provider, store })
-    }
-
-    /// Does what a plugin asks for. May wait; one thread per question.
-    pub(super) fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>) {
+impl Desk for ServerDesk {
+    fn serve(&self, service: &str, request: &[u8]) -> (Status, Vec<u8>) {
         match service {
             "http" => self.fetch(request),
             "cache_get" => self.cached(request),
@@ -41,14 +50,21 @@ impl Desk {
             _ => (abi::UNSUPPORTED, Vec::new()),
         }
     }
+}
+
+impl ServerDesk {
+    pub(super) fn new(provider: Arc<ProviderConfig>, store: Store) -> Result<ServerDesk, String> {
+        let owner = format!("{}/{}", provider.kind.word(), provider.id);
+        Ok(ServerDesk { http: Http::new(&provider)?, owner, provider, store })
+    }
 
     fn fetch(&self, request: &[u8]) -> (Status, Vec<u8>) {
         let request: HttpRequest = match serde_json::from_slice(request) {
             Ok(request) => request,
             Err(error) => return refusal(abi::INVALID, "invalid", &format!("the request is not as agreed: {error}")),
         };
-        if request.body.len() > abi::HTTP_BODY_BYTES {
-            return refusal(abi::INVALID, "too_large", "the body of the request is too large");
+        if let Some(why) = http::fault_of(&request) {
+            return refusal(abi::INVALID, "invalid", &why);
         }
         let target = match Target::of(&request.url) {
             Ok(target) => target,
@@ -105,7 +121,7 @@ impl Desk {
 
     fn cached(&self, key: &[u8]) -> (Status, Vec<u8>) {
         let sealer = self.store.sealer();
-        let found = self.store.read(|conn| plugin_cache::get(conn, sealer, &self.provider.id, key, Timestamp::now()));
+        let found = self.store.read(|conn| plugin_cache::get(conn, sealer, &self.owner, key, Timestamp::now()));
         match found {
             Ok(Some(value)) => (abi::OK, value),
             Ok(None) => (abi::UNSUPPORTED, Vec::new()),
@@ -119,11 +135,11 @@ impl Desk {
     fn keep(&self, request: &[u8]) -> (Status, Vec<u8>) {
         let Some((seconds, key, value)) = parse_put(request) else { return (abi::INVALID, Vec::new()) };
         let until = Timestamp::now().plus(std::time::Duration::from_secs(u64::from(seconds)));
-        let sealed = match plugin_cache::seal(self.store.sealer(), &self.provider.id, key, value) {
+        let sealed = match plugin_cache::seal(self.store.sealer(), &self.owner, key, value) {
             Ok(sealed) => sealed,
             Err(_) => return (abi::FAILED, Vec::new()),
         };
-        let (provider, key) = (self.provider.id.clone(), key.to_vec());
+        let (provider, key) = (self.owner.clone(), key.to_vec());
         let written = self.store.write(move |write| {
             if seconds == 0 {
                 plugin_cache::remove(write, &provider, &key)?;
@@ -140,7 +156,7 @@ impl Desk {
 }
 
 /// Seconds, length of the key, key, value.
-fn parse_put(request: &[u8]) -> Option<(u32, &[u8], &[u8])> {
+pub(super) fn parse_put(request: &[u8]) -> Option<(u32, &[u8], &[u8])> {
     let (seconds, rest) = request.split_first_chunk::<4>()?;
     let (length, rest) = rest.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;

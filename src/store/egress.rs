@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::{Connection, named_params};
+use serde::Serialize;
 
 use crate::model::Timestamp;
 
@@ -65,4 +66,55 @@ pub fn end(conn: &Connection, row: &Ended) -> rusqlite::Result<()> {
         ":took": i64::try_from(row.took.as_micros()).unwrap_or(i64::MAX),
     })?;
     Ok(())
+}
+
+/// A row, as an operator looks at it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// When it began.
+    pub at: Timestamp,
+    /// The provider's id.
+    pub provider: String,
+    /// `GET`, …
+    pub method: String,
+    /// Where to.
+    pub host: String,
+    /// Where to.
+    pub port: u16,
+    /// Without query.
+    pub path: String,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// Why there was none, in a word.
+    pub fault: String,
+    /// Bytes of the request's body.
+    pub sent: i64,
+    /// Bytes of the answer's body.
+    pub received: i64,
+    /// Microseconds until the answer was there; none: it is not, or the server died meanwhile.
+    pub took_us: Option<i64>,
+}
+
+/// The newest rows first, of one provider or all.
+pub fn list(conn: &Connection, provider: Option<&str>, since: Timestamp, limit: u32) -> rusqlite::Result<Vec<Row>> {
+    conn.prepare_cached(
+        "SELECT at, provider, method, host, port, path, status, fault, sent, received, took_us FROM egress
+         WHERE at >= :since AND (:provider IS NULL OR provider = :provider) ORDER BY at DESC, id DESC LIMIT :limit",
+    )?
+    .query_map(named_params! { ":provider": provider, ":since": since, ":limit": limit }, |row| {
+        Ok(Row {
+            at: row.get(0)?,
+            provider: row.get(1)?,
+            method: row.get(2)?,
+            host: row.get(3)?,
+            port: row.get(4)?,
+            path: row.get(5)?,
+            status: row.get(6)?,
+            fault: row.get(7)?,
+            sent: row.get(8)?,
+            received: row.get(9)?,
+            took_us: row.get(10)?,
+        })
+    })?
+    .collect()
 }

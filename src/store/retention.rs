@@ -23,17 +23,22 @@ pub struct Retention {
     pub audit: Duration,
     /// Sessions inside machines, and tunnels to them.
     pub connections: Duration,
+    /// Requests that were made for plugins.
+    pub egress: Duration,
 }
 
 impl Default for Retention {
     fn default() -> Self {
         const DAY: Duration = Duration::from_secs(24 * 3_600);
-        Retention { logs: 7 * DAY, stats: 180 * DAY, audit: 365 * DAY, connections: 90 * DAY }
+        Retention { logs: 7 * DAY, stats: 180 * DAY, audit: 365 * DAY, connections: 90 * DAY, egress: 90 * DAY }
     }
 }
 
 /// How long an expired session token is still listed, so that its owner can see why it failed.
 const EXPIRED_KEYS: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// How long what plugins had kept stays when it is too old for them: nothing reads it any more.
+const EXPIRED_CACHE: Duration = Duration::from_secs(3_600);
 
 /// Rows removed by one write: some 10 ms with their index entries.
 const BATCH: usize = 500;
@@ -60,7 +65,7 @@ impl Retention {
         Ok(removed)
     }
 
-    fn rules(&self) -> [(&'static str, Duration); 7] {
+    fn rules(&self) -> [(&'static str, Duration); 9] {
         [
             (API_KEYS, EXPIRED_KEYS),
             (STATS, self.stats),
@@ -69,6 +74,8 @@ impl Retention {
             (CONNECTIONS, self.connections),
             (TUNNELS, self.connections),
             (AUDIT, self.audit),
+            (EGRESS, self.egress),
+            (PLUGIN_CACHE, EXPIRED_CACHE),
         ]
     }
 
@@ -132,6 +139,13 @@ const TUNNELS: &str = "DELETE FROM tunnels WHERE id IN (SELECT id FROM tunnels
 
 const AUDIT: &str = "DELETE FROM audit_log WHERE id IN
     (SELECT id FROM audit_log WHERE at < :before ORDER BY at LIMIT :batch)";
+
+const EGRESS: &str = "DELETE FROM egress WHERE id IN
+    (SELECT id FROM egress WHERE at < :before ORDER BY at LIMIT :batch)";
+
+// A few entries for each provider, also for those that are not configured any more.
+const PLUGIN_CACHE: &str = "DELETE FROM plugin_cache WHERE rowid IN
+    (SELECT rowid FROM plugin_cache WHERE until < :before LIMIT :batch)";
 
 // The little of theirs that is left goes with them (ON DELETE CASCADE), but what has a rule of its own
 // keeps them. Sub-agents first.

@@ -37,8 +37,12 @@ pub fn run(
         .map(|connection| {
             let (request, barrier, address) = (Arc::clone(&request), Arc::clone(&barrier), address.to_owned());
             std::thread::spawn(move || {
-                let mut socket = TcpStream::connect(address).unwrap();
-                socket.set_nodelay(true).unwrap();
+                let connect = || {
+                    let socket = TcpStream::connect(&address).unwrap();
+                    socket.set_nodelay(true).unwrap();
+                    socket
+                };
+                let mut socket = connect();
                 let mut buffer = vec![0; 64 * 1024];
                 barrier.wait();
                 let end = Instant::now() + time;
@@ -49,8 +53,10 @@ pub fn run(
                         break;
                     }
                     socket.write_all(&request(connection, n)).unwrap();
-                    if read_answer(&mut socket, &mut buffer) != 200 {
-                        failures += 1;
+                    let (status, closes) = read_answer(&mut socket, &mut buffer);
+                    failures += usize::from(status != 200);
+                    if closes {
+                        socket = connect();
                     }
                     took.push(begun.elapsed());
                 }
@@ -72,7 +78,8 @@ pub fn run(
     Figures { per_second: took.len() as f64 / elapsed.as_secs_f64(), p50: at(50), p99: at(99), failures }
 }
 
-fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> u16 {
+/// The status, and whether the server closes the connection, as it does after an answer that had to be waited for.
+fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> (u16, bool) {
     let mut filled = 0;
     loop {
         let read = socket.read(&mut buffer[filled..]).unwrap();
@@ -85,12 +92,13 @@ fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> u16 {
             .lines()
             .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("content-length")))
             .map_or(0, |(_, value)| value.trim().parse().unwrap());
+        let closes = text.to_ascii_lowercase().contains("\r\nconnection: close");
         let end = head + 4 + length;
         while filled < end {
             let read = socket.read(&mut buffer[filled..]).unwrap();
             assert!(read > 0, "the server closed the connection");
             filled += read;
         }
-        return status;
+        return (status, closes);
     }
 }

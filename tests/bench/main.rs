@@ -1,7 +1,7 @@
 //! Benchmarks of the whole program: `cargo bench`. Figures are printed with the baseline they are
 //! compared with, measured in the same run, because machines differ and are noisy.
 //!
-//! `cargo bench -- NAME…` runs only the named parts: start, store, rest, logs, relay, agents, identity, idle.
+//! `cargo bench -- NAME…` runs only the named parts: start, store, rest, logs, relay, agents, identity, extauth, idle.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 #![allow(missing_docs, unreachable_pub, reason = "nothing here is for others to use")]
@@ -11,6 +11,7 @@
 mod harness;
 
 mod agents;
+mod external_auth;
 mod identity;
 mod counting;
 mod load;
@@ -47,6 +48,9 @@ fn main() {
     if wants("identity") {
         identity::run();
         identity::idle();
+    }
+    if wants("extauth") {
+        external_auth::run();
     }
     if wants("idle") {
         agents::idle();

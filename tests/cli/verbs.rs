@@ -306,6 +306,8 @@ fn binds_agents_to_cloud_machines() {
 #[test]
 fn trusts_nothing_that_no_plugin_would_use() {
     let rig = Rig::with_people();
+    // Plugins that were built beside the program would be in use.
+    rig.write("moorline.toml", "plugin_dir = '/none'\n");
     rig.write("list.txt", "aws new MAMCAQE=\n");
     rig.write("none.txt", "hello\n");
     for (arguments, hint) in [

@@ -14,7 +14,7 @@ const DAY: Duration = Duration::from_secs(24 * 3_600);
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000);
 
 fn retention() -> Retention {
-    Retention { logs: 7 * DAY, stats: 30 * DAY, audit: 90 * DAY, connections: 60 * DAY }
+    Retention { logs: 7 * DAY, stats: 30 * DAY, audit: 90 * DAY, connections: 60 * DAY, egress: 60 * DAY }
 }
 
 fn sweep(store: &Store) -> usize {
@@ -156,10 +156,34 @@ fn zero_keeps_for_ever_but_for_expired_keys() {
     let store = place.open();
     add_agent(&store, 1, "deleted_at = 1");
     run(&store, "INSERT INTO audit_log (at, actor_kind, action, result) VALUES (1, 'operator', 'x', 'ok')".into());
-    let zero =
-        Retention { logs: Duration::ZERO, stats: Duration::ZERO, audit: Duration::ZERO, connections: Duration::ZERO };
+    run(
+        &store,
+        "INSERT INTO egress (at, provider, method, host, port, path) VALUES (1, 'p', 'GET', 'h', 1, '/')".into(),
+    );
+    let never = Duration::ZERO;
+    let zero = Retention { logs: never, stats: never, audit: never, connections: never, egress: never };
     assert_eq!(zero.sweep(&store, NOW, &|| false).unwrap(), 0);
     assert_eq!(logs_of(&store, 1), 1);
+}
+
+#[test]
+fn what_plugins_fetched_and_kept_goes_when_it_is_old() {
+    let place = Place::new();
+    let store = place.open();
+    for (number, (days, minutes)) in [(61, 61), (59, 59)].into_iter().enumerate() {
+        let (at, until) = (ago(days), NOW.minus(Duration::from_secs(minutes * 60)).0);
+        run(
+            &store,
+            format!(
+                "INSERT INTO egress (at, provider, method, host, port, path) VALUES ({at}, 'p', 'GET', 'h', 1, '/');
+                 INSERT INTO plugin_cache (provider, key, value_sealed, until) VALUES ('p', x'0{number}', x'01', {until});"
+            ),
+        );
+    }
+    assert_eq!(sweep(&store), 2);
+    assert_eq!(count(&store, "SELECT count(*) FROM egress"), 1);
+    assert_eq!(count(&store, "SELECT count(*) FROM plugin_cache"), 1);
+    assert_eq!(sweep(&store), 0);
 }
 
 #[test]

@@ -25,8 +25,9 @@
 //! `describe` and `create` are called from one thread, before any `call`. Unless the description names the capability
 //! [`CONCURRENT`], `call` is never entered while another `call` of the process is under way. With it, up to
 //! [`CALLS_AT_ONCE`] threads call at the same time. The host's functions may be used from any thread, but only while
-//! a call into the plugin is under way on that thread. A call that takes longer than its deadline costs the plugin
-//! its process: it is killed, and started anew when it is needed again. Deadlines are [`CREATE_SECONDS`] for
+//! a call into the plugin (`describe`, `create`, `call`) is under way; otherwise they answer [`INVALID`]. For one such
+//! call the host does at most [`SERVICES_PER_CALL`] services. A call that takes longer than its deadline costs the
+//! plugin its process: it is killed, and started anew when it is needed again. Deadlines are [`CREATE_SECONDS`] for
 //! `describe` and `create` together and [`CALL_SECONDS`] for each `call`.
 //!
 //! # Faults
@@ -49,6 +50,9 @@ pub const CONCURRENT: &str = "concurrent";
 
 /// Threads that call a plugin with the capability [`CONCURRENT`] at the same time.
 pub const CALLS_AT_ONCE: u32 = 8;
+/// Services (`http`, `cache_get`, `cache_put`) that the host does for one call into the plugin; more are [`REFUSED`]. Each may
+/// cost a row on disk, so a plugin in a loop must not fill it.
+pub const SERVICES_PER_CALL: u32 = 256;
 /// Time for `describe` and `create` together, seconds.
 pub const CREATE_SECONDS: u32 = 10;
 /// Time for a `call`, seconds, with all HTTP requests that it makes.

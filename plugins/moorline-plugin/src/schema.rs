@@ -36,6 +36,16 @@ pub enum Kind {
     ExternalAuth,
 }
 
+impl Kind {
+    /// As it stands in JSON and on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Identity => "identity",
+            Kind::ExternalAuth => "external-auth",
+        }
+    }
+}
+
 /// Reply of `describe`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Description {

@@ -1,13 +1,24 @@
 //! A host that replays recorded conversations, for tests of a plugin without any network.
 //!
 //! A recording is a JSON file: [`Recording`]. `moorline plugin test FILE --recording R` plays it against a built library; in a
-//! plugin's own tests, [`play`] plays it against the type.
+//! plugin's own tests, [`play`] plays it against the type. How each kind of trouble is written down:
+//!
+//! | trouble | written as |
+//! | --- | --- |
+//! | rotation | several steps; each exchange answers with the next token, and `body_has` demands the last one |
+//! | 429 | `"status": 429` with a `Retry-After` header; `expect.retry_after` |
+//! | 5xx | `"status": 503` |
+//! | slow | `delay_ms`: beyond the request's own time-out, the plugin gets the fault `timeout`, as from the server |
+//! | no answer | `fault`: `timeout`, `connect`, `dns`, `tls`, `too_large`, `http`; `egress`: the operator does not allow it |
+//! | malformed JSON | any text as `body`, any bytes as `body_base64` |
+//! | skewed clock | `now` of the case; `wait` of a step, which may be negative |
+
+mod recording;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::abi;
@@ -15,89 +26,7 @@ use crate::host::{Host, Services};
 use crate::plugin::{Answer, Instance, Refusal};
 use crate::schema::{HttpRequest, HttpResponse, Setup};
 
-/// Cases, each with an instance of its own.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Recording {
-    /// In order.
-    pub cases: Vec<Case>,
-}
-
-/// One case.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Case {
-    /// What it shows.
-    pub name: String,
-    /// What the instance is made with.
-    pub setup: Setup,
-    /// The clock, seconds since 1970 began; it stands still but for [`Step::wait`].
-    #[serde(default)]
-    pub now: i64,
-    /// Calls in order.
-    pub steps: Vec<Step>,
-}
-
-/// One call.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// Seconds that pass before it.
-    #[serde(default)]
-    pub wait: i64,
-    /// The method; `create` looks at what became of making the instance.
-    pub method: String,
-    /// Its request.
-    #[serde(default)]
-    pub request: Value,
-    /// HTTP requests that it makes, in order, and what comes back; all must be made, and no others.
-    #[serde(default)]
-    pub http: Vec<Exchange>,
-    /// What must come of it.
-    pub expect: Expect,
-}
-
-/// One HTTP request and what comes back.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Exchange {
-    /// Must be equal.
-    pub method: String,
-    /// Must be equal.
-    pub url: String,
-    /// Texts that must stand in the body.
-    #[serde(default)]
-    pub body_has: Vec<String>,
-    /// Headers that must be there with this value (names in any case).
-    #[serde(default)]
-    pub headers_have: Vec<(String, String)>,
-    /// The answer's status; 0 with [`Exchange::fault`].
-    #[serde(default)]
-    pub status: u16,
-    /// The answer's headers.
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-    /// The answer's body, as text.
-    #[serde(default)]
-    pub body: String,
-    /// Instead of an answer: why there is none, e.g. `timeout`, `connect`, `tls`, `egress`.
-    #[serde(default)]
-    pub fault: String,
-}
-
-/// What must come of a call.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Expect {
-    /// `ok`, `refused`, `unavailable`, `invalid`, `unsupported` or `failed`.
-    pub status: String,
-    /// Members that the reply must have, with these values; others are not looked at.
-    #[serde(default)]
-    pub reply: Value,
-    /// The refusal's code.
-    #[serde(default)]
-    pub code: String,
-}
+pub use recording::{Case, Exchange, Expect, FAULTS, Recording, Step};
 
 /// The word for a status.
 pub fn word(status: abi::Status) -> &'static str {
@@ -119,6 +48,8 @@ struct State {
     cache: HashMap<String, (Vec<u8>, i64)>,
     random: u8,
     log: Vec<String>,
+    /// Spent on answers since the last look.
+    waited_ms: u32,
 }
 
 /// A host that replays. Cloning gives another handle.
@@ -152,7 +83,13 @@ impl Replay {
         self.with(|state| {
             let missing = std::mem::take(&mut state.expected);
             let missing = missing.iter().map(|one| format!("{} {} was not asked", one.method, one.url));
-            std::mem::take(&mut state.wrong).into_iter().chain(missing.collect::<Vec<_>>()).collect()
+            let mut wrong = std::mem::take(&mut state.wrong);
+            wrong.extend(missing);
+            if std::mem::take(&mut state.waited_ms) > abi::CALL_SECONDS * 1_000 {
+                let most = abi::CALL_SECONDS;
+                wrong.push(format!("the answers take longer than the {most} s of a call; the process would be ended"));
+            }
+            wrong
         })
     }
 
@@ -183,11 +120,20 @@ impl Services for Replay {
                     state.wrong.push(format!("{asked}: there is no header {name} with that value"));
                 }
             }
-            if !expected.fault.is_empty() {
-                return Err(Refusal::unavailable(&expected.fault, "no answer is recorded"));
+            let most = request.timeout_ms.unwrap_or(abi::HTTP_MILLISECONDS).clamp(1, abi::HTTP_MILLISECONDS);
+            state.now_micros = state.now_micros.saturating_add(i64::from(expected.delay_ms.min(most)) * 1_000);
+            state.waited_ms = state.waited_ms.saturating_add(expected.delay_ms.min(most));
+            if expected.delay_ms > most {
+                return Err(Refusal::unavailable("timeout", "the recorded answer comes too late"));
+            }
+            match expected.fault.as_str() {
+                "" => {}
+                "egress" => return Err(Refusal::refused("egress", "the recording does not allow this host")),
+                fault => return Err(Refusal::unavailable(fault, "no answer is recorded")),
             }
             let headers = expected.headers.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect();
-            Ok(HttpResponse { status: expected.status, headers, body: expected.body.into_bytes() })
+            let body = if expected.body_base64.is_empty() { expected.body.into_bytes() } else { expected.body_base64 };
+            Ok(HttpResponse { status: expected.status, headers, body })
         })
     }
 
@@ -227,22 +173,36 @@ impl Services for Replay {
 
 /// Plays a recording against a type; gives what went wrong, a line each, with the case's name in front.
 pub fn play<P: Instance>(recording: &Recording) -> Vec<String> {
-    recording.cases.iter().flat_map(play_case::<P>).collect()
+    let mut wrong = Vec::new();
+    for case in &recording.cases {
+        let replay = Replay::new(case.now);
+        let make = |setup: &Setup| P::create(setup.clone(), Host::new(replay.clone()));
+        let lines = play_case(case, &replay, make, |instance, method, request| instance.call(method, request));
+        wrong.extend(lines.into_iter().map(|line| format!("{}: {line}", case.name)));
+    }
+    wrong
 }
 
-fn play_case<P: Instance>(case: &Case) -> Vec<String> {
-    let replay = Replay::new(case.now);
+/// Plays a case on an instance, wherever that lives, whose host is `replay`; gives what went wrong, a line each.
+pub fn play_case<I>(
+    case: &Case,
+    replay: &Replay,
+    make: impl FnOnce(&Setup) -> Answer<I>,
+    call: impl Fn(&I, &str, &[u8]) -> Answer<Vec<u8>>,
+) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut steps = case.steps.iter().peekable();
     let first = steps.next_if(|step| step.method == "create");
     if let Some(step) = first {
+        replay.wait(step.wait);
         replay.expect(step.http.iter().cloned());
     }
-    let made = P::create(case.setup.clone(), Host::new(replay.clone()));
+    let made = make(&case.setup);
     if let Some(step) = first {
         let result = made.as_ref().map(|_| b"{}".to_vec()).map_err(Clone::clone);
-        wrong.extend(compare(step, result).into_iter().chain(replay.wrong()));
+        wrong.extend(compare(step, result));
     }
+    wrong.extend(replay.wrong());
     match made {
         Ok(instance) => {
             for step in steps {
@@ -252,15 +212,17 @@ fn play_case<P: Instance>(case: &Case) -> Vec<String> {
                     Value::Null => b"{}".to_vec(),
                     request => request.to_string().into_bytes(),
                 };
-                wrong.extend(compare(step, instance.call(&step.method, &request)).into_iter().chain(replay.wrong()));
+                wrong.extend(compare(step, call(&instance, &step.method, &request)));
+                wrong.extend(replay.wrong());
             }
         }
         Err(refusal) if first.is_none() => {
             wrong.push(format!("no instance could be made: {}", refusal.refused.message));
         }
+        Err(_) if steps.peek().is_some() => wrong.push("the other steps need an instance".to_owned()),
         Err(_) => {}
     }
-    wrong.into_iter().map(|line| format!("{}: {line}", case.name)).collect()
+    wrong
 }
 
 /// What is wrong with the outcome of a step.
@@ -288,6 +250,13 @@ pub fn compare(step: &Step, outcome: Answer<Vec<u8>>) -> Vec<String> {
             if !step.expect.code.is_empty() && *code != step.expect.code {
                 return vec![format!("{method}: code {code:?} ({message}) where {:?} is expected", step.expect.code)];
             }
+            let (wanted, found) = (step.expect.retry_after, refusal.refused.retry_after);
+            if wanted.is_some() && found != wanted {
+                let said =
+                    |seconds: Option<u64>| seconds.map_or("nothing".to_owned(), |seconds| format!("{seconds} s"));
+                let (found, wanted) = (said(found), said(wanted));
+                return vec![format!("{method}: retry_after is {found} where {wanted} is expected")];
+            }
             Vec::new()
         }
     }
@@ -302,6 +271,8 @@ fn missing(expected: &Value, found: &Value, place: &str) -> Vec<String> {
             .flat_map(|(key, value)| {
                 let place = format!("{place}.{key}");
                 match found.get(key) {
+                    None | Some(Value::Null) if value.is_null() => Vec::new(),
+                    Some(found) if value.is_null() => vec![format!("{place} is {found} where none is expected")],
                     Some(found) => missing(value, found, &place),
                     None => vec![format!("{place} is missing")],
                 }

@@ -11,10 +11,9 @@ macro_rules! recordings {
             #[test]
             fn $name() {
                 let text = include_str!(concat!("../recordings/", stringify!($name), ".json"));
-                let recording: Recording = serde_json::from_str(text).expect("a recording");
+                let recording = Recording::parse(text).expect("a recording");
                 let wrong = play::<OfExternalAuth<OAuth>>(&recording);
                 assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-                assert!(!recording.cases.is_empty());
             }
         )*
     };

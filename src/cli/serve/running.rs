@@ -14,6 +14,8 @@ use crate::edge::{self, Edge};
 use crate::model::{Timestamp, version};
 use crate::ops::hub::{Hub, Topic};
 use crate::ops::jobs::{Jobs, Workers};
+use crate::ops::metrics::plugins::PluginCounts;
+use crate::plugins::Condition;
 use crate::rest::{self, Rest};
 use crate::store::{self, Keeper, Options, Store, agents};
 use crate::streams::Arrivals;
@@ -111,6 +113,15 @@ impl Running {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         metrics.tailnet_tunnels.set(i64::try_from(tailnet.tunnels).unwrap_or(i64::MAX));
+        for provider in self.app.plugins.status() {
+            let counts = PluginCounts {
+                calls: provider.calls,
+                failures: provider.failures,
+                restarts: provider.restarts,
+                running: matches!(provider.condition, Condition::Running { .. }),
+            };
+            metrics.plugins.set(provider.kind.word(), &provider.id, counts);
+        }
         for reason in edge::Reason::ALL {
             let count = i64::try_from(counters.refused(reason)).unwrap_or(i64::MAX);
             metrics.refused.get_or_create(&[("reason", reason.name())]).set(count);

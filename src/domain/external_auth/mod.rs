@@ -208,7 +208,11 @@ fn trouble(provider: &ProviderConfig, error: &CallError) -> Error {
         CallError::Unsupported(_) => Fault::Invalid,
         _ => Fault::Unreachable,
     };
-    let said: String = error.to_string().chars().take(SHOWN_CHARS).collect();
+    let said: String = match error {
+        // Why is for the operator; the path of a library is nobody else's business.
+        CallError::Down(_) => "Its plugin is down; the server's log says why.".to_owned(),
+        error => error.to_string().chars().take(SHOWN_CHARS).collect(),
+    };
     Error::new(fault, format!("The external auth provider {} did not do what was asked of it.", provider.id))
         .detail(said)
 }

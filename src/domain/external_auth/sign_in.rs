@@ -2,7 +2,9 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use moorline_plugin::schema::{Authorize, AuthorizeRequest, Device, DevicePoll, ExchangeRequest, RevokeRequest, Token};
+use moorline_plugin::schema::{
+    Authorize, AuthorizeRequest, Device, DevicePoll, ExchangeRequest, Refused, RevokeRequest, Token,
+};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
@@ -18,6 +20,8 @@ use crate::store::audit::By;
 
 /// Letters of a state.
 const STATE_CHARS: usize = 32;
+/// Longest address that browsers are sent to, bytes; browsers and proxies take about as much.
+const ADDRESS_BYTES: usize = 8 * 1024;
 /// Letters of a PKCE verifier (RFC 7636: 43 to 128).
 const VERIFIER_CHARS: usize = 64;
 
@@ -45,8 +49,23 @@ pub fn begin(app: &App, provider: &ProviderConfig, user: UserId) -> Result<Begun
         code_challenge: verifier.as_deref().map(challenge),
     };
     let authorize: Authorize = app.plugins.call(provider, "authorize", &request).map_err(|e| trouble(provider, &e))?;
+    if !is_address(&authorize.url) {
+        return Err(trouble(
+            provider,
+            &CallError::Failed(Refused {
+                message: "The plugin sends browsers to what is no web address.".to_owned(),
+                ..Refused::default()
+            }),
+        ));
+    }
     app.links.leave(&state, user, &provider.id, verifier);
     Ok(Begun { state, url: authorize.url })
+}
+
+/// Whether browsers may be sent there: it goes into a header and a link of a page.
+fn is_address(url: &str) -> bool {
+    let is_web = url.starts_with("https://") || url.starts_with("http://");
+    is_web && url.len() <= ADDRESS_BYTES && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn redirect_uri(app: &App, provider: &ProviderConfig) -> String {
@@ -200,7 +219,7 @@ fn not_linked(id: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::challenge;
+    use super::{ADDRESS_BYTES, challenge, is_address};
 
     #[test]
     fn makes_the_challenge_of_the_standard() {
@@ -209,5 +228,16 @@ mod tests {
             challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
             "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
         );
+    }
+
+    #[test]
+    fn sends_browsers_to_web_addresses_only() {
+        assert!(is_address("https://git.example.com/oauth?state=a%20b") && is_address("http://[::1]:3000/"));
+        for url in
+            ["javascript:alert(1)", "//evil.example", "https://a/\r\nSet-Cookie: x=y", "https://a/ b", "https://ä/", ""]
+        {
+            assert!(!is_address(url), "{url:?}");
+        }
+        assert!(!is_address(&format!("https://a/{}", "b".repeat(ADDRESS_BYTES))));
     }
 }

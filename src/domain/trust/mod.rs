@@ -79,6 +79,8 @@ pub(super) fn look_ahead(app: &App, provider: &ProviderConfig) {
     let (plugins, config) = (app.plugins.clone(), provider.clone());
     let job = move || match of_provider(&plugins, &config) {
         Ok(anchors) => warn(&anchors),
+        // It trusts nothing that could end.
+        Err(CallError::Unsupported(_)) => {}
         Err(error) => log::warn!("the trust anchors of provider {} cannot be looked at: {error}", config.id),
     };
     if app.plugins.submit(provider, job).is_err() {
