@@ -116,6 +116,12 @@ func TestBrowserSeesWorkspacesLive(t *testing.T) {
 	require.Equal(t, "same page", tab.Eval("window.mark"))
 	tab.Shoot("workspace-away")
 
+	// The server goes away and comes back, and the page says so.
+	site.Kill()
+	tab.WaitText(harness.Patience, "#live", "The server does not answer")
+	site.StartAgain()
+	tab.WaitFor(harness.Patience, "document.querySelector('#live').textContent === ''")
+
 	// Who may not see it any more sees it no longer.
 	site.SuspendUser(harness.Owner)
 	tab.WaitFor(harness.Patience, "location.pathname === '/login'")
