@@ -11,6 +11,7 @@ use super::external_auth::Links;
 use super::identity::Identities;
 use super::presence::Presence;
 use super::programs::Programs;
+use super::signed_terminal::SignedTerminals;
 use super::synthetic::Ids;
 use super::trust;
 use crate::config::regions::EMBEDDED_ID;
@@ -47,6 +48,8 @@ pub struct App {
     pub tailnet: Tailnet,
     /// Lets clients keep their place in it.
     pub resume: ResumeKey,
+    /// Opens terminals to those who bring no session.
+    pub terminals: SignedTerminals,
     /// Node keys that the relay serves.
     pub keys: Keys,
     /// The relay.
@@ -96,6 +99,7 @@ impl App {
             presence: Presence::default(),
             absent: Absent::default(),
             tailnet,
+            terminals: SignedTerminals::new(&store.sealer().derive("signed terminal token")),
             resume: ResumeKey::new(&store.sealer().derive("tailnet resume token")),
             relay,
             keys,

@@ -26,6 +26,7 @@ pub mod passwords;
 pub mod presence;
 pub mod search;
 pub mod shown;
+pub mod signed_terminal;
 pub mod synthetic;
 pub mod terms;
 pub mod sessions;

@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::auth::Visible;
 use super::later::{self, Promise};
 use super::reply::Reply;
 use super::request::Call;
@@ -11,6 +10,7 @@ use crate::domain::agents::{self, Status};
 use crate::domain::{Error, Fault};
 use crate::model::{AgentId, Timestamp};
 use crate::ops::lock::lock;
+use crate::store::agents::Agent;
 use crate::tailnet::peer::{Conduit, State, Within};
 use crate::wire::exchange::{self, Answer};
 
@@ -23,8 +23,8 @@ const ANSWERED: Duration = Duration::from_secs(30);
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// Refuses for `fault` unless the agent is connected.
-pub(super) fn connected(call: &Call<'_>, seen: &Visible, fault: Fault) -> Result<(), Error> {
-    let (app, agent) = (&call.service.app, &seen.agent);
+pub(super) fn connected(call: &Call<'_>, agent: &Agent, fault: Fault) -> Result<(), Error> {
+    let app = &call.service.app;
     let now = agents::connection(agent, app.presence.of(agent.id), app.started_at, Timestamp::now());
     let state = match now.status {
         Status::Connected => return Ok(()),

@@ -78,7 +78,7 @@ impl Remembered {
 /// `GET …/{agent}/listening-ports`: `coder show` asks for every agent, also for those that are away, and
 /// prints the refusal as a warning (cli/show.go, v2.24.0).
 pub(super) fn listening(call: &Call<'_>, conn: &Connection, seen: Visible) -> Result<Reply, Error> {
-    connected(call, &seen, Fault::Invalid)?;
+    connected(call, &seen.agent, Fault::Invalid)?;
     let agent = seen.agent.id;
     let hidden: BTreeSet<u16> = apps::of_agent(conn, agent)?.iter().filter_map(|app| port_of(&app.url)).collect();
     if let Some(ports) = call.service.remembered.of(agent) {
@@ -112,7 +112,7 @@ fn port_of(url: &str) -> Option<u16> {
 /// `GET …/{agent}/containers`.
 pub(super) fn containers(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
     let labels = labels(call)?;
-    connected(call, &seen, Fault::Invalid)?;
+    connected(call, &seen.agent, Fault::Invalid)?;
     ask(call, seen.agent.id, "GET", CONTAINERS, move |answer| match answer.status {
         200 => {
             let mut all: Value =
@@ -130,7 +130,7 @@ const CONTAINERS: &str = "/api/v0/containers";
 
 /// `GET …/{agent}/containers/watch`: agents of 2.24 have no such stream, so they are asked again and again.
 pub(super) fn watch_containers(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    connected(call, &seen, Fault::Invalid)?;
+    connected(call, &seen.agent, Fault::Invalid)?;
     let (app, agent) = (call.service.app.clone(), seen.agent.id);
     websocket::upgrade_if(call, || {
         let visitor = Visitor::admit(&app, Credential::of(&seen.user), agent.0)?;
@@ -140,7 +140,7 @@ pub(super) fn watch_containers(call: &Call<'_>, _: &Connection, seen: Visible) -
 
 /// `POST …/{agent}/containers/devcontainers/{container}/recreate`.
 pub(super) fn recreate(call: &Call<'_>, _: &Connection, seen: Visible) -> Result<Reply, Error> {
-    connected(call, &seen, Fault::Invalid)?;
+    connected(call, &seen.agent, Fault::Invalid)?;
     // Anything that is no id is unknown to the agent, too, but must not become part of another path.
     let container = Uuid::try_parse(call.param(1))
         .map_err(|_| Error::new(Fault::NotFound, "There is no such development container."))?;

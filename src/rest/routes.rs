@@ -92,6 +92,7 @@ pub(super) const ROUTES: &[Row] = &[
     ("GET",    "/api/v2/appearance",                                                  ROOT, Open(deployment::appearance)),
     ("GET",    "/api/v2/applications/auth-redirect",                                  ROOT, User(deployment::auth_redirect)),
     ("GET",    "/api/v2/applications/host",                                           ROOT, User(deployment::applications_host)),
+    ("POST",   "/api/v2/applications/reconnecting-pty-signed-token",                  ROOT, User(terminals::sign)),
     ("GET",    "/api/v2/audit",                                                       ROOT, Admin(audit::list)),
     ("POST",   "/api/v2/authcheck",                                                   ROOT, User(authcheck::check)),
     ("GET",    "/api/v2/buildinfo",                                                   LEAF, Open(site::build_info)),

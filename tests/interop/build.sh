@@ -3,7 +3,7 @@
 #
 #   coder-v2.24.0, coder-v2.10.0   the unmodified agent and command line (the slim coder command)
 #   interop.test                   the tests of this folder
-#   simagents, restload, derpload, reachload   load clients
+#   simagents, restload, derpload, reachload, ptyload   load clients
 #   stockrelay                     the relay of release 2.24.0
 #   gitea, oidc                    the providers of external sign-in; gitea.d is what gitea reads
 #
@@ -89,7 +89,7 @@ tests() {
 }
 
 load() {
-	for name in simagents restload stockrelay derpload reachload; do
+	for name in simagents restload stockrelay derpload reachload ptyload; do
 		if changed "$name" go.mod go.sum "cmd/$name"/*.go internal/*/*.go; then
 			go build -o "$cache/$name.new" "./cmd/$name"
 			built "$name"

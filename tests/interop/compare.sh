@@ -12,42 +12,14 @@ seconds=${1:-5}
 cache=${MOORLINE_INTEROP_CACHE:-$here/../../target/interop}
 sh "$here/build.sh" agents load >&2
 
-work=$(mktemp -d)
-trap 'kill $pids 2>/dev/null || true; rm -rf "$work"' EXIT
-pids=
-
-# field NAME: the value behind NAME= in the line on standard input.
-field() { tr ' ' '\n' | sed -n "s/^$1=//p" | head -n 1; }
-# ready FILE: waits for a line that begins with `ready`, and prints it.
-ready() {
-	for _ in $(seq 300); do
-		grep '^ready ' "$1" 2>/dev/null && return
-		sleep 0.1
-	done
-	echo "compare.sh: a server did not get ready" >&2
-	return 1
-}
+. "$here/site.sh"
 
 "$cache/stockrelay" >"$work/stock.out" 2>"$work/stock.err" &
 stock_pid=$!
 pids="$pids $stock_pid"
 stock_url=$(ready "$work/stock.out" | field url)
 
-(cd "$work" && exec "$MOORLINE_BIN" serve --file m.db --listen 127.0.0.1:0) >"$work/moorline.out" 2>"$work/moorline.err" &
-moorline_pid=$!
-pids="$pids $moorline_pid"
-moorline_url=$(ready "$work/moorline.out" | field url)
-token=$(sed -n 's/^  token *//p' "$work/moorline.out" | head -n 1)
-"$MOORLINE_BIN" workspace add bench --owner admin --file "$work/m.db" --json >"$work/workspace.json"
-agent_token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' "$work/workspace.json")
-agent=$(sed 's/.*"agents":\[{"id":"\([^"]*\)".*/\1/' "$work/workspace.json")
-
-mkdir -p "$work/home"
-env -i PATH="$PATH" HOME="$work/home" TMPDIR="$work" SHELL=/bin/sh CODER_AGENT_URL="$moorline_url" CODER_AGENT_TOKEN="$agent_token" \
-	CODER_AGENT_LOG_DIR="$work" CODER_AGENT_SCRIPT_DATA_DIR="$work" CODER_AGENT_PPROF_ADDRESS=127.0.0.1:0 \
-	CODER_AGENT_PROMETHEUS_ADDRESS=127.0.0.1:0 CODER_AGENT_DEBUG_ADDRESS=127.0.0.1:0 \
-	"$cache/coder-v2.24.0" agent --no-reap >"$work/agent.out" 2>&1 &
-pids="$pids $!"
+start_site
 
 # load SERVER ARGUMENT…: one measurement of one server.
 load() {

@@ -155,18 +155,19 @@ impl Link {
         self.end_begun("the agent is gone");
     }
 
-    /// Ends the connections that have sent anything through the tunnel.
+    /// What went through the tunnel is gone: ends the connections that were open. The others begin anew.
     fn end_begun(&mut self, why: &str) {
         let (stack, ended) = (&mut self.stack, &mut self.ended);
-        self.calls.retain(|id, call| match call.line.take() {
-            None => true,
-            Some(line) => {
-                ended.push(*id);
-                call.pipe.end(Some(why.to_owned()));
-                stack.abort(&line);
-                stack.remove(line);
-                false
+        self.calls.retain(|id, call| {
+            let Some(line) = call.line.take() else { return true };
+            stack.abort(&line);
+            stack.remove(line);
+            if call.deadline.is_some() && call.linger.is_none() {
+                return true;
             }
+            ended.push(*id);
+            call.pipe.end(Some(why.to_owned()));
+            false
         });
     }
 

@@ -15,6 +15,9 @@ mod door;
 mod link;
 mod node;
 mod stack;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod tests;
 mod tunnel;
 
 use std::io;
