@@ -11,7 +11,7 @@ use crate::model::NodeKey;
 use crate::wire::proto::tailnet::coordinate_response::peer_update::Kind;
 
 /// Peers below this number are agents.
-const AGENTS: usize = 2;
+pub(super) const AGENTS: usize = 2;
 /// So few that every pair meets often.
 pub(super) const PEERS: usize = 4;
 
