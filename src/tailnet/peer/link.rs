@@ -37,6 +37,8 @@ pub(super) struct Remote {
 /// What links need of the peer's own node.
 pub(super) struct Own {
     pub(super) secret: StaticSecret,
+    /// The public half.
+    pub(super) key: NodeKey,
     pub(super) disco: crypto_box::SecretKey,
     pub(super) address: Ipv6Addr,
     pub(super) region: u16,

@@ -12,6 +12,9 @@
 
 mod conduit;
 mod door;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod hostile;
 mod link;
 mod node;
 mod stack;

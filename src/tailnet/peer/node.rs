@@ -181,7 +181,7 @@ impl Node {
             log::error!("the server's peer cannot announce itself: {text}");
         }
         let mut turn = self.around.relay.turn();
-        let port = turn.join(NodeKey(PublicKey::from(&self.own.secret).to_bytes()), address(RELAY), now);
+        let port = turn.join(self.own.key, address(RELAY), now);
         turn.prefer(port, true);
         turn.end_with_mail();
         self.places = Some((seat.clone(), port));
@@ -244,7 +244,7 @@ impl Node {
 
     fn forget(&mut self, agent: AgentId) {
         if let Some(key) = self.links.remove(&agent).and_then(|link| link.key()) {
-            self.by_key.remove(&key);
+            self.unclaim(&key, agent);
         }
         self.due.remove(&agent);
         if let Some((seat, _)) = &self.places {
@@ -281,23 +281,61 @@ impl Node {
                 let Some(remote) = update.node.as_ref().and_then(remote) else {
                     return log::warn!("agent {agent} announces a node that cannot be read");
                 };
-                if let Some(old) = link.key().filter(|old| *old != remote.key) {
-                    self.by_key.remove(&old);
+                if !self.claim(remote.key, agent, now) {
+                    log::warn!("agent {agent} announces the key of another peer, so it is not reached");
+                } else if let Some(link) = self.links.get_mut(&agent) {
+                    link.announced(remote, &self.own, now);
                 }
-                self.by_key.insert(remote.key, agent);
-                link.announced(remote, &self.own, now);
             }
             Kind::ReadyForHandshake => link.ready(now),
-            Kind::Disconnected => {
-                if let Some(old) = link.key() {
-                    self.by_key.remove(&old);
-                }
-                link.gone();
-            }
+            Kind::Disconnected => self.release(agent),
             // Its control connection is lost; the relay may still lead there.
             Kind::Lost | Kind::Unspecified => {}
         }
         self.due.insert(agent, now);
+    }
+
+    /// Notes whose packets come with this key from now on. An agent may announce what is another's: then
+    /// it is the other's, and the claimant is out of reach.
+    fn claim(&mut self, key: NodeKey, agent: AgentId, now: Instant) -> bool {
+        let holder = self.by_key.get(&key).copied().filter(|holder| *holder != agent);
+        let is_rightful = holder.is_none_or(|holder| self.around.tailnet.was_first(&key, agent, holder));
+        if key == self.own.key || !is_rightful {
+            self.release(agent);
+            return false;
+        }
+        if let Some(holder) = holder {
+            log::warn!("agent {holder} has announced the key of another peer, so it is not reached any more");
+            self.release(holder);
+            self.due.insert(holder, now);
+        }
+        if let Some(old) = self.links.get(&agent).and_then(Link::key).filter(|old| *old != key) {
+            self.unclaim(&old, agent);
+        }
+        self.by_key.insert(key, agent);
+        true
+    }
+
+    /// Whose packets come with this key.
+    #[cfg(test)]
+    pub(super) fn holder(&self, key: &NodeKey) -> Option<AgentId> {
+        self.by_key.get(key).copied()
+    }
+
+    fn unclaim(&mut self, key: &NodeKey, agent: AgentId) {
+        if self.by_key.get(key) == Some(&agent) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// The node of an agent counts no longer.
+    fn release(&mut self, agent: AgentId) {
+        let Some(link) = self.links.get_mut(&agent) else { return };
+        let key = link.key();
+        link.gone();
+        if let Some(key) = key {
+            self.unclaim(&key, agent);
+        }
     }
 
     /// What the relay has for this node.
@@ -395,7 +433,8 @@ fn own(random: &SystemRandom, region: u16, address: Ipv6Addr) -> io::Result<Own>
     let secret = StaticSecret::from(*bytes);
     fill(bytes.as_mut())?;
     let disco = crypto_box::SecretKey::from(*bytes);
-    Ok(Own { secret, disco, address, region })
+    let key = NodeKey(PublicKey::from(&secret).to_bytes());
+    Ok(Own { secret, key, disco, address, region })
 }
 
 /// What agents are told of this node: it is reached through the relay only.
@@ -405,7 +444,7 @@ fn announcement(own: &Own) -> Announced {
     Announced {
         id: 1,
         as_of: Some(google::Timestamp { seconds, nanos }),
-        key: [b"np".as_slice(), PublicKey::from(&own.secret).as_bytes()].concat(),
+        key: [b"np".as_slice(), &own.key.0].concat(),
         disco: format!("discokey:{}", hex(own.disco.public_key().as_bytes())),
         preferred_derp: i32::from(own.region),
         addresses: vec![prefix.clone()],

@@ -15,8 +15,8 @@ use super::stack::{Reading, Stack};
 use super::tunnel::{Boring, MTU, Tunnel};
 use crate::model::NodeKey;
 
-const OWN: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
-const AGENT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
+pub(super) const OWN: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
+pub(super) const AGENT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
 
 /// The agent's end: it sends back what it gets.
 struct Echo {
@@ -103,10 +103,16 @@ impl Echo {
 }
 
 /// A generator without a seed from outside, so that a failure comes again.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn hits(&mut self, one_in: u64) -> bool {
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.hits(1);
+        (self.0 >> 31) % limit
+    }
+
+    pub(super) fn hits(&mut self, one_in: u64) -> bool {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         one_in > 0 && (self.0 >> 33) % one_in == 0
     }
