@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mio::Poll;
 
-use super::conduit::Pipe;
+use super::conduit::{Conduit, End, Pipe, State};
 use super::door::{Dial, Door, Order, Within};
 use super::node::{Node, Surroundings};
 use super::stack::Stack;
@@ -49,7 +49,7 @@ impl Place {
         let pipe = Arc::new(Pipe::new(u64::try_from(self.pipes.len()).unwrap(), Vec::new(), Box::new(|| true)));
         self.pipes.push(Arc::clone(&pipe));
         let within = Within { open: Instant::now() + Duration::from_secs(10), over: None };
-        assert!(self.door.order(Order::Dial(Dial { agent, port: 2, within, pipe: Arc::clone(&pipe) })));
+        self.door.order(Order::Dial(Dial { agent, port: 2, within, pipe: End::of(&pipe) }));
         pipe
     }
 
@@ -66,6 +66,21 @@ impl Place {
 
     fn round(&mut self) {
         assert!(self.node.round().is_ok());
+    }
+}
+
+#[test]
+fn whoever_dials_while_the_peer_stops_is_told() {
+    let mut place = Place::new();
+    let before = place.dial(AgentId::random());
+    place.door.order(Order::Stop);
+    let behind = place.dial(AgentId::random());
+    assert!(place.node.round().is_err());
+    let Place { node, door, .. } = place;
+    drop(node);
+    for pipe in [before, behind] {
+        let state = Conduit::new(pipe, door.clone()).read(&mut Vec::new());
+        assert!(matches!(&state, State::Failed(_)), "{state:?}");
     }
 }
 

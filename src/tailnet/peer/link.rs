@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boringtun::x25519::StaticSecret;
 
-use super::conduit::Pipe;
+use super::conduit::End;
 use super::door::Dial;
 use super::stack::{Line, Reading, Stack};
 use super::tunnel::{Boring, Tunnel};
@@ -59,7 +58,7 @@ impl Outbox {
 }
 
 struct Call {
-    pipe: Arc<Pipe>,
+    pipe: End,
     port: u16,
     /// When it must be open.
     deadline: Option<Instant>,
