@@ -5,6 +5,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use mio::Poll;
+use uuid::Uuid;
 
 use super::conduit::{Conduit, End, Pipe, State};
 use super::door::{Dial, Door, Order, Within};
@@ -14,9 +15,10 @@ use super::tests::{AGENT, Dice, OWN};
 use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mailbox};
 use crate::ops::metrics::Metrics;
-use crate::tailnet::derp::Switch;
+use crate::tailnet::derp::{Sent, Switch};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::{Seat, Tailnet, Who};
+use crate::wire::derp::{HEAD_BYTES, kind, peek};
 use crate::wire::proto::tailnet::Node as Announced;
 
 /// A node without a thread: the test gives it its rounds.
@@ -67,6 +69,35 @@ impl Place {
     fn round(&mut self) {
         assert!(self.node.round().is_ok());
     }
+}
+
+#[test]
+fn many_agents_that_go_at_once_cost_the_peer_nothing() {
+    let key = |number: u16| {
+        let mut key = [1; 32];
+        key[..2].copy_from_slice(&number.to_be_bytes());
+        NodeKey(key)
+    };
+    let keys = Keys::default();
+    (0..=1_000).for_each(|number| keys.announce(Uuid::from_u128(number.into()), key(number)));
+    let relay = Switch::new(keys, Metrics::new().relay.clone(), 8);
+    let (now, address) = (Instant::now(), nobody().0);
+    let mut turn = relay.turn();
+    let own = turn.join(key(0), address.clone(), now);
+    turn.host(own);
+    for number in 1..=1_000 {
+        let agent = turn.join(key(number), address.clone(), now);
+        assert_eq!(turn.send(agent, &key(0), b"packet", now), Sent::Forwarded);
+        turn.leave(agent);
+    }
+    let mut frames = Vec::new();
+    assert!(turn.take(own, false, &mut frames));
+    let mut count = 0;
+    while let Some((kind::RECV_PACKET, length)) = peek(&frames) {
+        frames.drain(..HEAD_BYTES + length);
+        count += 1;
+    }
+    assert_eq!((count, frames.len()), (1_000, 0));
 }
 
 #[test]

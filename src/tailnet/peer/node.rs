@@ -182,6 +182,7 @@ impl Node {
         }
         let mut turn = self.around.relay.turn();
         let port = turn.join(self.own.key, address(RELAY), now);
+        turn.host(port);
         turn.prefer(port, true);
         turn.end_with_mail();
         self.places = Some((seat.clone(), port));
