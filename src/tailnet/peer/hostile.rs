@@ -101,6 +101,22 @@ fn many_agents_that_go_at_once_cost_the_peer_nothing() {
 }
 
 #[test]
+fn a_fault_costs_the_agent_that_led_to_it_its_connections_only() {
+    let mut place = Place::new();
+    let agents = [AgentId::random(), AgentId::random()];
+    let pipes = agents.map(|agent| place.dial(agent));
+    place.round();
+    assert!(place.node.confined::<()>(agents[0], |_, _, _| panic!("as it may be in a library")).is_none());
+    place.round();
+    let states = pipes.map(|pipe| Conduit::new(pipe, place.door.clone()).read(&mut Vec::new()));
+    assert!(matches!(&states, [State::Failed(_), State::Dialing]), "{states:?}");
+    // The next one finds a fresh link.
+    let again = place.dial(agents[0]);
+    place.round();
+    assert_eq!(Conduit::new(again, place.door.clone()).read(&mut Vec::new()), State::Dialing);
+}
+
+#[test]
 fn whoever_dials_while_the_peer_stops_is_told() {
     let mut place = Place::new();
     let before = place.dial(AgentId::random());

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use boringtun::x25519::StaticSecret;
-
 use super::conduit::End;
 use super::door::Dial;
+use super::identity::{Own, Remote};
 use super::stack::{Line, Reading, Stack};
 use super::tunnel::{Boring, Tunnel};
 use crate::model::{AgentId, NodeKey};
@@ -24,24 +23,6 @@ const IDLE_TICK: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 /// Rounds of one turn: the other agents have theirs.
 const ROUNDS: usize = 8;
-
-/// What the agent has announced.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Remote {
-    pub(super) key: NodeKey,
-    pub(super) disco: [u8; 32],
-    pub(super) region: i32,
-}
-
-/// What links need of the peer's own node.
-pub(super) struct Own {
-    pub(super) secret: StaticSecret,
-    /// The public half.
-    pub(super) key: NodeKey,
-    pub(super) disco: crypto_box::SecretKey,
-    pub(super) address: Ipv6Addr,
-    pub(super) region: u16,
-}
 
 /// Messages for the relay: whom for, and how long; the bytes one behind the other.
 #[derive(Default)]

@@ -15,6 +15,7 @@ mod door;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 mod hostile;
+mod identity;
 mod link;
 mod node;
 mod stack;

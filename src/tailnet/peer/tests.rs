@@ -12,7 +12,7 @@ use smoltcp::time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::stack::{Reading, Stack};
-use super::tunnel::{Boring, MTU, Tunnel};
+use super::tunnel::{Boring, MTU, Tunnel, is_worn_out};
 use crate::model::NodeKey;
 
 pub(super) const OWN: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
@@ -268,4 +268,12 @@ fn nothing_that_an_agent_sends_stops_the_tunnel() {
     let mut messages = Vec::new();
     one.seal(&packet(OWN, AGENT), &mut |bytes| messages.push(bytes.to_vec()));
     assert_eq!(exchange(&mut one, &mut other, messages).1.len(), 1, "it still works");
+}
+
+#[test]
+fn counts_no_message_beyond_what_a_key_is_good_for() {
+    let data = |counter: u64| [&[4, 0, 0, 0, 1, 0, 0, 0][..], &counter.to_le_bytes(), &[0; 16]].concat();
+    assert!(is_worn_out(&data(u64::MAX)) && is_worn_out(&data(u64::MAX - (1 << 13))));
+    assert!(!is_worn_out(&data(u64::MAX - (1 << 13) - 1)) && !is_worn_out(&data(0)));
+    assert!(!is_worn_out(&[4, 0, 0, 0]) && !is_worn_out(&[0xff; 32]));
 }
