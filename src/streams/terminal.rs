@@ -209,6 +209,10 @@ impl Stream for Terminal {
             return;
         }
         self.watching.tick(now);
+        if !self.wants_input() {
+            // Nothing is read of a client whose shell takes nothing, so nothing is heard of it either.
+            self.heard = now;
+        }
         if now >= self.next_ping {
             self.next_ping = now + PING_PERIOD;
             if now.saturating_duration_since(self.heard) >= SILENT {

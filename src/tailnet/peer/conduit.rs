@@ -67,6 +67,8 @@ impl Conduit {
             let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
             inner.to_agent.extend_from_slice(taken);
             inner.full = taken.len() < bytes.len();
+            // Who leaves bytes unread for a while has been told of them, and must be told of room all the same.
+            inner.told &= !inner.full;
             (taken.len(), !taken.is_empty() && !std::mem::replace(&mut inner.poked, true))
         };
         if poke {

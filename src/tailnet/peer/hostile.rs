@@ -1,6 +1,7 @@
 //! What agents may do to the server's own peer, and what it must not lead to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -114,6 +115,25 @@ fn a_fault_costs_the_agent_that_led_to_it_its_connections_only() {
     let again = place.dial(agents[0]);
     place.round();
     assert_eq!(Conduit::new(again, place.door.clone()).read(&mut Vec::new()), State::Dialing);
+}
+
+#[test]
+fn who_reads_nothing_is_told_of_room_all_the_same() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&told);
+    let notify = Box::new(move || count.fetch_add(1, Ordering::Relaxed) < usize::MAX);
+    let (place, pipe) = (Place::new(), Arc::new(Pipe::new(1, Vec::new(), notify)));
+    let mut conduit = Conduit::new(Arc::clone(&pipe), place.door);
+    pipe.opened();
+    pipe.give(|_, bytes| {
+        bytes.extend_from_slice(b"unread");
+        false
+    });
+    assert_eq!(told.load(Ordering::Relaxed), 1, "once for what was not looked at");
+    let typed = vec![b'k'; 100_000];
+    assert!(conduit.write(&typed) < typed.len());
+    pipe.take(<[u8]>::len);
+    assert_eq!(told.load(Ordering::Relaxed), 2);
 }
 
 #[test]
