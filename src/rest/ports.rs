@@ -24,8 +24,10 @@ use crate::wire::exchange::Answer;
 
 /// What an agent said of its ports is good for this long: pages of several people may ask for it.
 const FRESH: Duration = Duration::from_secs(1);
-/// Agents whose ports are remembered, at most 4 KiB each.
+/// Agents whose ports are remembered: 8 MiB in all.
 const REMEMBERED: usize = 1_024;
+/// Longest answer that is remembered, bytes; a port takes about 60.
+const REMEMBERED_BYTES: usize = 8 * 1024;
 /// Below are no ports (agent/ports_supported.go, v2.24.0).
 const FIRST_PORT: u16 = 9;
 /// Ports of services that are not looked at with a browser (codersdk/workspacesdk/workspacesdk.go
@@ -92,7 +94,9 @@ pub(super) fn listening(call: &Call<'_>, conn: &Connection, seen: Visible) -> Re
         let ports: Ports =
             serde_json::from_slice(&answer.body).map_err(|error| inside::unanswered(error.to_string()))?;
         let ports = ports.ports.unwrap_or_default();
-        remembered.keep(agent, ports.clone());
+        if answer.body.len() <= REMEMBERED_BYTES {
+            remembered.keep(agent, ports.clone());
+        }
         shown(ports, &hidden)
     })
 }

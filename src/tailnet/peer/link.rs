@@ -65,6 +65,8 @@ pub(super) struct Link {
     over: Vec<u64>,
     /// Connections that were forgotten since somebody asked.
     ended: Vec<u64>,
+    /// It has announced what belongs to another, and that was said.
+    pub(super) is_accused: bool,
     /// Since when there have been no connections.
     pub(super) idle_since: Instant,
     tick_at: Instant,
@@ -84,6 +86,7 @@ impl Link {
             calls: BTreeMap::new(),
             over: Vec::new(),
             ended: Vec::new(),
+            is_accused: false,
             idle_since: now,
             tick_at: now + TICK,
             index,

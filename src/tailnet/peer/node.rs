@@ -283,7 +283,7 @@ impl Node {
                     return log::warn!("agent {agent} announces a node that cannot be read");
                 };
                 if !self.claim(remote.key, agent, now) {
-                    log::warn!("agent {agent} announces the key of another peer, so it is not reached");
+                    self.accuse(agent);
                 } else if let Some(link) = self.links.get_mut(&agent) {
                     link.announced(remote, &self.own, now);
                 }
@@ -306,7 +306,7 @@ impl Node {
             return false;
         }
         if let Some(holder) = holder {
-            log::warn!("agent {holder} has announced the key of another peer, so it is not reached any more");
+            self.accuse(holder);
             self.release(holder);
             self.due.insert(holder, now);
         }
@@ -321,6 +321,13 @@ impl Node {
     #[cfg(test)]
     pub(super) fn holder(&self, key: &NodeKey) -> Option<AgentId> {
         self.by_key.get(key).copied()
+    }
+
+    /// Says once what an agent has done, however often it does it.
+    fn accuse(&mut self, agent: AgentId) {
+        if self.links.get_mut(&agent).is_some_and(|link| !std::mem::replace(&mut link.is_accused, true)) {
+            log::warn!("agent {agent} has announced the key of another peer, so it is not reached");
+        }
     }
 
     fn unclaim(&mut self, key: &NodeKey, agent: AgentId) {
