@@ -222,6 +222,10 @@ fn forged(heard: &[u8], dice: &mut Dice) -> Vec<u8> {
     packet.extend_from_slice(&[0; 4]);
     packet.extend_from_slice(&options);
     packet.resize(packet.len() + payload, b'x');
+    if dice.hits(20) {
+        packet[6] = [0, 6, 17, 43, 44, 58, 59, 60][usize::try_from(dice.below(8)).unwrap()];
+        packet[40..60].fill_with(|| u8::try_from(dice.below(256)).unwrap());
+    }
     if dice.hits(50) {
         let at = usize::try_from(dice.below(u64::try_from(packet.len()).unwrap())).unwrap();
         packet[at] = u8::try_from(dice.below(256)).unwrap();
