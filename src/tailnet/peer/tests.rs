@@ -114,7 +114,7 @@ impl Dice {
 
     pub(super) fn hits(&mut self, one_in: u64) -> bool {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        one_in > 0 && (self.0 >> 33) % one_in == 0
+        one_in > 0 && (self.0 >> 33).is_multiple_of(one_in)
     }
 }
 
