@@ -171,20 +171,35 @@ fn has_label(container: &Value, key: &str, value: &str) -> bool {
 
 /// The agent's own answer, if it is one of its API.
 fn passed_on(answer: Answer) -> Result<Reply, Error> {
+    // Those have no body, so one that is sent would be read as another answer.
+    let has_body = (200..600).contains(&answer.status) && !matches!(answer.status, 204 | 205 | 304);
     match serde_json::from_slice::<Value>(&answer.body) {
-        Ok(Value::Object(_)) if (200..600).contains(&answer.status) => Ok(Reply::json_body(answer.status, answer.body)),
+        Ok(Value::Object(_)) if has_body => Ok(Reply::json_body(answer.status, answer.body)),
         _ => Err(inside::unanswered(said(&answer))),
     }
 }
 
 fn said(answer: &Answer) -> String {
-    let text: String = String::from_utf8_lossy(&answer.body).chars().take(512).collect();
+    // It reaches the log, too, where it must not look like other lines.
+    let text = String::from_utf8_lossy(&answer.body);
+    let text: String = text.chars().filter(|letter| !letter.is_control()).take(512).collect();
     format!("It answered {}: {text}", answer.status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_on_what_is_an_answer() {
+        let answer = |status, body: &str| passed_on(Answer { status, body: body.as_bytes().to_vec() });
+        assert_eq!(answer(404, r#"{"message":"no"}"#).map(|reply| reply.status).ok(), Some(404));
+        for (status, body) in [(204, "{}"), (304, "{}"), (101, "{}"), (600, "{}"), (200, "[]"), (200, "")] {
+            assert!(answer(status, body).is_err(), "{status} {body}");
+        }
+        let error = answer(502, "bad\r\n2026-01-01 ERROR \u{1b}[31mforged").map(|_| ()).map_err(|error| error.detail);
+        assert_eq!(error, Err("It answered 502: bad2026-01-01 ERROR [31mforged".to_owned()));
+    }
 
     #[test]
     fn finds_the_port_of_an_app() {

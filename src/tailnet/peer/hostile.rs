@@ -60,8 +60,8 @@ impl Place {
         self.tailnet.join(agent.0, Who::Agent(agent), nobody().0, 0)
     }
 
-    fn announce(&self, seat: &Seat, key: u8) {
-        let key = [b"np".as_slice(), &[key; 32]].concat();
+    fn announce(&self, seat: &Seat, key: NodeKey) {
+        let key = [b"np".as_slice(), &key.0].concat();
         let disco = format!("discokey:{}", "0a".repeat(32));
         let node = Announced { key, disco, preferred_derp: 999, ..Announced::default() };
         self.tailnet.update(seat, node).unwrap();
@@ -156,27 +156,32 @@ fn a_key_stays_with_the_agent_that_announced_it_first() {
     let mut place = Place::new();
     let (one, thief) = (AgentId::random(), AgentId::random());
     let (own, foreign) = (place.agent(one), place.agent(thief));
-    place.announce(&own, 1);
-    place.announce(&foreign, 1);
+    let (key, other) = (NodeKey([1; 32]), NodeKey([2; 32]));
+    place.announce(&own, key);
+    place.announce(&foreign, key);
     // The thief is dialled first, and holds the key until the other is.
     place.dial(thief);
     place.round();
-    assert_eq!(place.node.holder(&NodeKey([1; 32])), Some(thief));
+    assert_eq!(place.node.holder(&key), Some(thief));
     place.dial(one);
     place.round();
-    assert_eq!(place.node.holder(&NodeKey([1; 32])), Some(one));
+    assert_eq!(place.node.holder(&key), Some(one));
     // Whatever the thief does then takes nothing away.
-    place.announce(&foreign, 2);
+    place.announce(&foreign, other);
     place.round();
-    place.announce(&foreign, 1);
+    place.announce(&foreign, key);
     place.round();
-    assert_eq!(place.node.holder(&NodeKey([1; 32])), Some(one));
+    // The server's own is nobody else's.
+    place.announce(&foreign, place.node.key());
+    place.round();
+    assert_eq!(place.node.holder(&place.node.key()), None);
+    assert_eq!(place.node.holder(&key), Some(one));
     place.tailnet.disconnect(&foreign);
     place.round();
-    assert_eq!(place.node.holder(&NodeKey([1; 32])), Some(one));
+    assert_eq!(place.node.holder(&key), Some(one));
     place.tailnet.disconnect(&own);
     place.round();
-    assert_eq!(place.node.holder(&NodeKey([1; 32])), None);
+    assert_eq!(place.node.holder(&key), None);
 }
 
 /// What a hostile agent answers: nearly what is expected, or anything.

@@ -317,6 +317,12 @@ impl Node {
         true
     }
 
+    /// Its node key.
+    #[cfg(test)]
+    pub(super) fn key(&self) -> NodeKey {
+        self.own.key
+    }
+
     /// Whose packets come with this key.
     #[cfg(test)]
     pub(super) fn holder(&self, key: &NodeKey) -> Option<AgentId> {
