@@ -66,8 +66,9 @@ func TestTerminalsLiveLong(t *testing.T) {
 	open()
 	work(phase)
 	agent.Kill()
+	site.WaitStatus(codersdk.WorkspaceAgentDisconnected, time.Minute)
 	site.StartAgent(harness.AgentOptions{})
-	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
+	site.WaitStatus(codersdk.WorkspaceAgentConnected, time.Minute)
 	open()
 	work(2 * phase)
 }
