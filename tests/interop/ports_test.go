@@ -6,9 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"testing"
-	"time"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/coder/coder/v2/codersdk"
@@ -64,22 +62,4 @@ url = "http://localhost:%d/"
 	out := alice.Must("show", "dev")
 	require.Contains(t, out, strconv.Itoa(shown.Addr().(*net.TCPAddr).Port))
 	require.NotContains(t, out, "listening ports")
-}
-
-func TestContainersAreTheAgentsOwn(t *testing.T) {
-	t.Parallel()
-	site, _ := readySite(t, "")
-	began := time.Now()
-	_, err := site.Client.WorkspaceAgentListContainers(harness.Context(t, harness.Patience), site.AgentID, nil)
-	if err != nil {
-		// No container runtime answers on this machine, and the agent says so.
-		var refused *codersdk.Error
-		require.ErrorAs(t, err, &refused)
-		require.NotContains(t, refused.Detail, "dial", "the agent was asked")
-	}
-	require.Less(t, time.Since(began), harness.Patience)
-	_, err = site.Client.WorkspaceAgentRecreateDevcontainer(harness.Context(t, harness.Patience), site.AgentID, uuid.NewString())
-	var refused *codersdk.Error
-	require.ErrorAs(t, err, &refused)
-	require.Contains(t, []int{http.StatusNotFound, http.StatusForbidden}, refused.StatusCode(), "%v", err)
 }
