@@ -12,7 +12,7 @@ use crate::model::{AgentId, Timestamp};
 use crate::ops::lock::lock;
 use crate::store::agents::Agent;
 use crate::tailnet::peer::{Conduit, State, Within};
-use crate::wire::exchange::{self, Answer};
+use crate::wire::exchange::{self, Answer, Coming};
 
 /// The agent's port for its HTTP API (agent/agent.go, v2.24.0).
 pub(super) const PORT: u16 = 4;
@@ -49,7 +49,7 @@ pub(super) fn ask(
     let app = call.service.app.clone();
     let (reply, mut promise) = later::park(call)?;
     promise.begin();
-    let question = Question { promise, convert: Box::new(convert), conduit: None, bytes: Vec::new() };
+    let question = Question { promise, convert: Box::new(convert), conduit: None, coming: Coming::default() };
     let asked = Arc::new(Asked { question: Mutex::new(Some(question)) });
     let now = Instant::now();
     let within = Within { open: now + REACHED, over: Some(now + ANSWERED) };
@@ -81,7 +81,7 @@ struct Question {
     promise: Promise,
     convert: Convert,
     conduit: Option<Conduit>,
-    bytes: Vec<u8>,
+    coming: Coming,
 }
 
 impl Asked {
@@ -90,18 +90,19 @@ impl Asked {
         let mut held = lock(&self.question);
         let Some(question) = held.as_mut() else { return };
         let Some(conduit) = &mut question.conduit else { return };
-        let state = conduit.read(&mut question.bytes);
-        let too_long = question.bytes.len() > ANSWER_BYTES;
-        if matches!(state, State::Dialing | State::Open) && !too_long {
+        let state = conduit.read(question.coming.buffer());
+        let too_long = question.coming.length() > ANSWER_BYTES;
+        let under_way = matches!(state, State::Dialing | State::Open);
+        if under_way && !too_long && !question.coming.is_whole() {
             return;
         }
-        let Some(Question { promise, convert, conduit, bytes }) = held.take() else { return };
+        let Some(Question { promise, convert, conduit, coming }) = held.take() else { return };
         drop(held);
         drop(conduit);
         promise.give(match state {
             State::Failed(why) => Err(unanswered(why)),
             _ if too_long => Err(unanswered(format!("Its answer has more than {ANSWER_BYTES} bytes."))),
-            _ => match exchange::answer(&bytes) {
+            _ => match coming.answer() {
                 Some(answer) => convert(answer),
                 None => Err(unanswered("Its answer was cut off, or is no HTTP.".into())),
             },

@@ -11,7 +11,7 @@ use crate::model::AgentId;
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
 use crate::tailnet::peer::{Conduit, State, Within};
-use crate::wire::exchange::{answer, request};
+use crate::wire::exchange::{Coming, request};
 
 /// The agent's port for its HTTP API.
 const PORT: u16 = 4;
@@ -51,7 +51,7 @@ struct Watch {
     /// When the next look is due.
     look_at: Instant,
     /// A look, and what came of it so far.
-    look: Option<(Conduit, Vec<u8>)>,
+    look: Option<(Conduit, Coming)>,
     /// What was said last.
     last: Vec<u8>,
 }
@@ -62,18 +62,19 @@ impl Watch {
         let notify = Box::new(move || address.try_post(Mail::Inbox { tag: 0 }));
         let question = request("GET", self.path, "agent", &[]);
         let within = Within { open: now + ANSWERED, over: Some(now + ANSWERED) };
-        self.look = Some((self.app.peer.dial(self.agent, PORT, question, within, notify), Vec::new()));
+        self.look = Some((self.app.peer.dial(self.agent, PORT, question, within, notify), Coming::default()));
         self.look_at = now + EVERY;
     }
 
     fn read(&mut self, out: &mut Out) {
-        let Some((conduit, bytes)) = &mut self.look else { return };
-        let state = conduit.read(bytes);
-        if matches!(state, State::Dialing | State::Open) && bytes.len() <= ANSWER_BYTES {
+        let Some((conduit, coming)) = &mut self.look else { return };
+        let state = conduit.read(coming.buffer());
+        let under_way = matches!(state, State::Dialing | State::Open);
+        if under_way && coming.length() <= ANSWER_BYTES && !coming.is_whole() {
             return;
         }
-        let Some((_, bytes)) = self.look.take() else { return };
-        let told = match (state, answer(&bytes)) {
+        let Some((_, coming)) = self.look.take() else { return };
+        let told = match (state, coming.answer()) {
             (State::Failed(why), _) => Err(why),
             (_, Some(answer)) if answer.status == 200 => Ok(answer.body),
             (_, Some(answer)) => Err(format!("the agent answers {} to a question for its containers", answer.status)),

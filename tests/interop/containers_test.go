@@ -200,8 +200,4 @@ func TestContainersOfAnAgentWithoutThem(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, harness.Status(err), "%v", err)
 	_, err = site.Client.WorkspaceAgentRecreateDevcontainer(harness.Context(t, harness.Patience), site.AgentID, uuid.NewString())
 	require.Contains(t, []int{http.StatusNotFound, http.StatusForbidden}, harness.Status(err), "%v", err)
-
-	opts := ptyOf(site)
-	opts.Container = "c0ffee"
-	require.Error(t, openTerminal(t, site.Client, opts).ended(), "it is not taken for a shell beside the containers")
 }
