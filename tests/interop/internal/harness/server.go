@@ -42,6 +42,11 @@ type Server struct {
 // StartServer starts a server on a free port and a new file; args follow `serve`.
 func StartServer(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return startServerAt(t, "127.0.0.1:0", args...)
+}
+
+func startServerAt(t testing.TB, listen string, args ...string) *Server {
+	t.Helper()
 	bin, err := moorlineBin()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func StartServer(t testing.TB, args ...string) *Server {
 		}
 	}
 	s := &Server{Dir: dir, bin: bin, file: filepath.Join(dir, "m.db"), args: args, t: t}
-	s.start("127.0.0.1:0")
+	s.start(listen)
 	s.Front = s.URL
 	t.Cleanup(func() {
 		s.child.kill()
