@@ -38,6 +38,10 @@ func openTerminal(t testing.TB, client *codersdk.Client, opts workspacesdk.Works
 	defer cancel()
 	conn, err := workspacesdk.New(client).AgentReconnectingPTY(ctx, opts)
 	require.NoError(t, err)
+	return readTerminal(t, conn)
+}
+
+func readTerminal(t testing.TB, conn net.Conn) *terminal {
 	term := &terminal{t: t, conn: conn, more: make(chan struct{}, 1)}
 	t.Cleanup(term.close)
 	go term.read()

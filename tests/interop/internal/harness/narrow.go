@@ -22,7 +22,7 @@ const (
 	narrowBytes = "1280"
 )
 
-// Inside runs the test again in a network of its own, in which it is root, and says whether this is that run.
+// Inside runs the test again with a network and mounts of its own, in which it is root, and says whether this is that run.
 func Inside(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(envInside) == t.Name() {
@@ -33,18 +33,18 @@ func Inside(t *testing.T) bool {
 		t.Fatal(err)
 	}
 	// A container's root may often have networks only with users of their own, or only without.
-	unshare := []string{"--user", "--map-root-user", "--net"}
+	unshare := []string{"--user", "--map-root-user", "--net", "--mount"}
 	if said, err := exec.Command("unshare", append(unshare, "true")...).CombinedOutput(); err != nil {
-		unshare = []string{"--net"}
+		unshare = []string{"--net", "--mount"}
 		if more, err := exec.Command("unshare", append(unshare, "true")...).CombinedOutput(); err != nil {
-			t.Fatalf("the kernel lets nobody here make a network (%s%s): %v", said, more, err)
+			t.Fatalf("the kernel lets nobody here have a network and mounts of their own (%s%s): %v", said, more, err)
 		}
 	}
 	cmd := exec.Command("unshare", append(unshare, self, "-test.v", "-test.run", "^"+t.Name()+"$")...)
 	cmd.Env = append(os.Environ(), envInside+"="+t.Name())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.CombinedOutput()
-	t.Logf("in a network of its own:\n%s", out)
+	t.Logf("with a network and mounts of its own:\n%s", out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const (
 
 // programs are run by the tests beside those of the cache.
 var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "vi", "tmux", "screen", "sh",
-	"ip", "unshare", "nsenter"}
+	"ip", "unshare", "nsenter", "bindfs"}
 
 // CheckSetup says what is missing before any test starts, so that a wrong
 // environment is one clear line and not thirty failures.
