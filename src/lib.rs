@@ -10,10 +10,10 @@
 //! | `cli` | the verbs; `serve` puts the parts together | anything |
 //! | `edge` | owns every public socket: TLS, request heads, limits, time-outs; relays plain requests to tiny_http, drives streams | nothing, ever |
 //! | `rest` | one route table; a handler per route, on `http-N` threads | the store |
-//! | `streams` | long-lived sockets as state machines: agent and client RPC, watchers of workspaces, logs and metadata, relay map, relay connections, downloads | nothing, ever |
+//! | `streams` | long-lived sockets as state machines: agent and client RPC, watchers of workspaces, logs and metadata, terminals, relay map, relay connections, downloads | nothing, ever |
 //! | `agentapi` | what each agent RPC means, on `rpc-N` threads | the store |
 //! | `domain` | the rules: who may do what, and what follows from it | the store |
-//! | `tailnet` | the coordinator: who is told of whose node; the relay's switch and the keys that it serves; the relay map | nothing |
+//! | `tailnet` | the coordinator: who is told of whose node; the relay's switch and the keys that it serves; the relay map; the server's own peer, on a thread of its own | nothing |
 //! | `plugins` | dynamic libraries in processes of their own: machine identity, external sign-in | them, on threads of their own |
 //! | `store` | one SQLite file: one writer with group commit, read-only readers, migrations, sealing, retention | the disk |
 //!
@@ -33,6 +33,13 @@
 //! handler leaves a [`streams::Stream`] for the edge; the edge answers `101` (or an endless `200`)
 //! and from then on drives that state machine on the loop that owns the socket. Work that may wait
 //! is given to the `rpc` threads or the writer and comes back as [`ops::mail::Mail`].
+//!
+//! # How a terminal in the browser reaches a machine
+//!
+//! The server is a peer of the tailnet itself ([`tailnet::peer`]): a stream holds a
+//! [`tailnet::peer::Conduit`], the peer's thread moves its bytes through TCP and WireGuard, and the packets
+//! take the relay's switch inside the process. What an agent says of its ports and containers is asked for
+//! in the same way, by [`rest`], and no thread waits for it.
 //!
 //! # What is never lost
 //!

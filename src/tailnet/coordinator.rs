@@ -3,7 +3,7 @@
 //! A peer is told about those with which it shares a tunnel, in either direction, and about nobody
 //! else. The rules are those of the real server (tailnet/coordinator.go, v2.24.0), but for this:
 //!
-//! - Updates that a peer has not read yet are coalesced ([`super::inbox`]), so a peer that does not read
+//! - Updates that a peer has not read yet are coalesced (`inbox`), so a peer that does not read
 //!   makes nobody wait and need not be removed for it.
 //! - The tunnels of a peer that is lost are kept for [`LOST_KEPT`]: when it comes back with the same id,
 //!   little changes for its partners, and until then the relay serves its key.
@@ -11,7 +11,7 @@
 //!   then it sees nothing through them; after [`TUNNELS_KEPT`] they are gone.
 //! - A client that is not back in time is withdrawn from its partners, which would keep it
 //!   for as long as it shakes hands with them: its user may have been suspended meanwhile.
-//! - A client may not take the address of another peer ([`super::addresses`]).
+//! - A client may not take the address of another peer (`addresses`).
 //!
 //! Every operation costs as much as the peer has tunnels.
 

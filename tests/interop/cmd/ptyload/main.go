@@ -154,7 +154,7 @@ func (l load) warm(result *Result, rounds, keys int) error {
 	if err := typing(conn, "\rscreen-end\r"); err != nil {
 		return err
 	}
-	if err := until(conn, "screen-end\r\nscreen-end\r\n"); err != nil {
+	if err := untilTimes(conn, "screen-end\r\n", 2); err != nil {
 		return err
 	}
 	_ = conn.Close()
@@ -164,7 +164,7 @@ func (l load) warm(result *Result, rounds, keys int) error {
 		if err != nil {
 			return err
 		}
-		if err := until(conn, "screen-end\r\nscreen-end\r\n"); err != nil {
+		if err := untilTimes(conn, "screen-end\r\n", 2); err != nil {
 			return fmt.Errorf("reattach: %w", err)
 		}
 		reattach.Add(time.Since(began))
@@ -257,9 +257,13 @@ func typing(conn net.Conn, text string) error {
 
 // until reads up to this text.
 func until(conn net.Conn, text string) error {
+	return untilTimes(conn, text, 1)
+}
+
+func untilTimes(conn net.Conn, text string, times int) error {
 	var seen []byte
 	buffer := make([]byte, 32<<10)
-	for !bytes.Contains(seen, []byte(text)) {
+	for bytes.Count(seen, []byte(text)) < times {
 		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
 			return err
 		}
