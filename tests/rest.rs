@@ -291,6 +291,11 @@ fn asks_browsers_for_more_than_a_cookie() {
     assert_eq!(house.status(&put().header("Cookie", &with_proof)), 400);
     assert_eq!(house.status(&put().header("Cookie", &with_proof).header("X-CSRF-TOKEN", "proof")), 200);
     assert_eq!(house.status(&put().token(ALICE)), 200, "a header cannot be forged by a page");
+    // Below the agents' path no proof is asked for, as on the real server, but pages of others get nothing done.
+    let path = format!("/api/v2/workspaceagents/{}/containers/devcontainers/x/recreate", uuid::Uuid::nil());
+    let recreate = || Ask::new("POST", &path).header("Cookie", &session);
+    assert_eq!(house.status(&recreate()), 404);
+    assert_eq!(house.status(&recreate().header("Origin", "https://else.example")), 403);
     // Agents sign in by cookie and are no browsers.
     let logs = Ask::new("PATCH", LOGS).header("Cookie", &format!("coder_session_token={AGENT}"));
     assert_eq!(house.status(&logs.json(&json!({"logs": [{"output": "x"}]}))), 200);

@@ -39,6 +39,10 @@ pub(super) fn report(session: &Session, body: &[u8], reply: Reply) {
     let at = at.unwrap_or_else(Timestamp::now);
     // Newer agents report sessions from the machine itself by name.
     let ip = if connection.ip == "localhost" { "127.0.0.1".to_owned() } else { cut(connection.ip, NAME_BYTES) };
+    // Everybody's terminals come from the server's own address, so that time alone tells whose one is; and that
+    // is the server's, since clocks of machines may be wrong.
+    let is_own = action == Action::Connect && ip == session.app.peer.address().to_string();
+    let at = if is_own { Timestamp::now() } else { at };
     let app_name = cut(connection.app_name, NAME_BYTES);
     let end = (connection.status_code, connection.reason.map(|reason| cut(reason, REASON_BYTES)));
     let agent = session.agent;

@@ -16,9 +16,11 @@ pub(super) fn start(loaded: &Loaded) {
     builder.filter_level(loaded.log_level).target(env_logger::Target::Stderr);
     // What other crates say below a warning is about their own insides.
     if loaded.log_level < log::LevelFilter::Debug {
-        for noisy in ["rustls", "mio", "tiny_http", "tungstenite"] {
+        for noisy in ["rustls", "mio", "tiny_http", "tungstenite", "smoltcp"] {
             builder.filter_module(noisy, log::LevelFilter::Warn);
         }
+        // It calls it an error when a tunnel that nobody uses ends, and does not say whose one that is.
+        builder.filter_module("boringtun", log::LevelFilter::Off);
     }
     match loaded.log_format {
         LogFormat::Plain => builder.format(plain),

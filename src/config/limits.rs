@@ -151,6 +151,11 @@ pub const SIGN_IN_LISTENERS: usize = 512;
 /// Requests whose answer is being found elsewhere, at a provider of plugins; further ones are answered 503.
 /// About 2 KiB each, and the socket.
 pub const PARKED_ANSWERS: usize = 4_096;
+/// Answers of one agent that are under way to the server at the same time: its ports, its containers; further
+/// questions are answered 503.
+pub const ANSWERS_OF_ONE: usize = 16;
+/// Bytes of such answers of all agents together; what comes beyond it is not taken.
+pub const ANSWERS_MEMORY: usize = 256 * 1024 * 1024;
 /// How long such a request waits at most; longer than any provider's deadline, and than a queue in front of it
 /// should be.
 pub const PARKED_PATIENCE: Duration = Duration::from_secs(60);

@@ -16,7 +16,8 @@ use super::synthetic::Ids;
 use super::trust;
 use crate::config::regions::EMBEDDED_ID;
 use crate::config::{Settings, limits};
-use crate::model::Timestamp;
+use crate::model::{AgentId, Timestamp};
+use crate::ops::budget::Budget;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
 use crate::ops::metrics::Metrics;
@@ -70,6 +71,10 @@ pub struct App {
     pub links: Links,
     /// Live streams of people, by person and by what they are about.
     pub watchers: Places<Uuid>,
+    /// Answers that agents are giving to the server, and the memory of all of them.
+    pub answers: Places<AgentId>,
+    /// See above.
+    pub answers_memory: Budget,
     /// The programs that machines and people download.
     pub programs: Programs,
     /// The `rpc-N` pool.
@@ -109,6 +114,8 @@ impl App {
             clones: Clones::default(),
             links: Links::new(&settings.providers),
             watchers: Places::default(),
+            answers: Places::default(),
+            answers_memory: Budget::new(limits::ANSWERS_MEMORY),
             programs: Programs::new(settings.bin_dir.clone()),
             metrics,
             started_at: Timestamp::now(),

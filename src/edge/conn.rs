@@ -18,7 +18,6 @@ use uuid::Uuid;
 
 use super::Shared;
 use super::answer::Asked;
-use super::budget::Held;
 use super::counters::Reason;
 use super::driven::{Driven, Turn};
 use super::exchange::{Refusal, Upload};
@@ -26,6 +25,7 @@ use super::flow::{Flow, Flows};
 use super::listener::{Admission, Peer};
 use super::relay::{Answer, Relay};
 use super::transport::{Received, Scratch, Transport};
+use crate::ops::budget::Held;
 use crate::ops::mail::{ConnId, Mail, Mailbox};
 use crate::streams::{Out, Stream};
 use crate::wire::http::Scanner;

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use uuid::Uuid;
 
 use super::answer::{self, Asked};
-use super::budget::Held;
 use super::conn::{Conn, Context, State, gone};
 use super::counters::Reason;
 use super::door;
@@ -16,6 +15,7 @@ use super::forwarded;
 use super::listener::Peer;
 use super::relay::{Answer, Full, Outcome, Request};
 use super::request::{self, Origin};
+use crate::ops::budget::Held;
 use crate::ops::mail::Address;
 use crate::streams::Start;
 use crate::wire::chunked::{ChunkError, Decoder};

@@ -17,10 +17,9 @@
 //! | `relay`, `upstream` | the private connections to the workers |
 //! | `request`, `answer` | what is written to workers and to clients |
 //! | `door`, `forwarded` | body limit of a route; who the client is behind a proxy |
-//! | `budget`, `counters`, `slab`, `timers` | what their names say |
+//! | `counters`, `slab`, `timers` | what their names say |
 
 mod answer;
-mod budget;
 mod conn;
 mod counters;
 mod door;
@@ -45,12 +44,12 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::budget::Budget;
 use self::counters::Tally;
 pub use self::counters::{Counters, Reason};
 use self::event_loop::{Command, Handle, Loop};
 use self::listener::{Acceptor, Census};
 use crate::config::{IpRange, limits};
+use crate::ops::budget::Budget;
 use crate::streams::Arrivals;
 use crate::wire::http::HeadLimits;
 

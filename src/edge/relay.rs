@@ -19,10 +19,10 @@ use mio::net::UnixStream;
 use mio::{Interest, Registry};
 use uuid::Uuid;
 
-use super::budget::{Budget, Held};
 use super::slab::other_token;
 use super::transport::retry;
 use super::upstream::{Body, State, Upstream};
+use crate::ops::budget::{Budget, Held};
 use crate::ops::mail::ConnId;
 
 /// Time for the answer to the trial request. Workers may all be busy, so not too short.

@@ -6,9 +6,9 @@ use std::time::Instant;
 use mio::net::UnixStream;
 use uuid::Uuid;
 
-use super::budget::Held;
 use super::relay::Outcome;
 use super::transport::retry;
+use crate::ops::budget::Held;
 use crate::ops::mail::ConnId;
 use crate::wire::chunked::Decoder;
 use crate::wire::http::{Framing, parse_response_head};

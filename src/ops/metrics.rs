@@ -79,7 +79,7 @@ impl Metrics {
             agent_reports_dropped.clone(),
         );
         let watchers = Gauge::default();
-        registry.register("watchers", "One-way streams open", watchers.clone());
+        registry.register("watchers", "Live streams of people open, terminals among them", watchers.clone());
         let terminals = Gauge::default();
         registry.register("terminals", "Terminals open", terminals.clone());
         let tailnet_peers = Family::default();

@@ -1,6 +1,7 @@
 //! What every part of a running server needs: named threads, work queues, mailboxes, topics, bounded
-//! places, metrics.
+//! places, shared memory, metrics.
 
+pub mod budget;
 pub mod hub;
 pub mod jobs;
 pub mod lock;

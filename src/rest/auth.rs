@@ -222,13 +222,14 @@ pub(super) fn target(call: &Call<'_>, conn: &Connection) -> Result<Target, Error
 /// changes something and is signed in by cookie must also know the token in another way. Agents'
 /// routes are exempt, as in coder v2.24.0 coderd/httpmw/csrf.go.
 pub(super) fn forged(call: &Call<'_>) -> Option<Reply> {
-    if matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE")
-        || call.path.starts_with("/api/v2/workspaceagents/")
-        || !call.path.starts_with("/api/")
-    {
+    if matches!(call.method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE") || !call.path.starts_with("/api/") {
         return None;
     }
     let session = call.cookie(SESSION_TOKEN).filter(|cookie| !cookie.is_empty())?;
+    // People have some there as well; programs, which send no Origin, are let through as there.
+    if call.path.starts_with("/api/v2/workspaceagents/") {
+        return is_foreign_origin(call).then(|| Reply::text(403, "The Origin is not this server.\n"));
+    }
     let same = |known: Option<&str>, sent: Option<&str>| match (known, sent) {
         (Some(known), Some(sent)) => !known.is_empty() && bool::from(known.as_bytes().ct_eq(sent.as_bytes())),
         _ => false,

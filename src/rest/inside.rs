@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 use super::later::{self, Promise};
 use super::reply::Reply;
 use super::request::Call;
+use crate::config::limits::ANSWERS_OF_ONE;
 use crate::domain::agents::{self, Status};
 use crate::domain::{Error, Fault};
 use crate::model::{AgentId, Timestamp};
+use crate::ops::budget::Held;
 use crate::ops::lock::lock;
+use crate::ops::places::Place;
 use crate::store::agents::Agent;
 use crate::tailnet::peer::{Conduit, State, Within};
 use crate::wire::exchange::{self, Answer, Coming};
@@ -47,9 +50,14 @@ pub(super) fn ask(
     convert: impl FnOnce(Answer) -> Result<Reply, Error> + Send + 'static,
 ) -> Result<Reply, Error> {
     let app = call.service.app.clone();
+    let Some(place) = app.answers.take(agent, ANSWERS_OF_ONE) else {
+        return Err(Error::new(Fault::Overloaded, "The agent has too many questions to answer. Try again soon."));
+    };
+    let held = app.answers_memory.hold();
     let (reply, mut promise) = later::park(call)?;
     promise.begin();
-    let question = Question { promise, convert: Box::new(convert), conduit: None, coming: Coming::default() };
+    let coming = Coming::default();
+    let question = Question { promise, convert: Box::new(convert), conduit: None, coming, held, _place: place };
     let asked = Arc::new(Asked { question: Mutex::new(Some(question)) });
     let now = Instant::now();
     let within = Within { open: now + REACHED, over: Some(now + ANSWERED) };
@@ -82,6 +90,9 @@ struct Question {
     convert: Convert,
     conduit: Option<Conduit>,
     coming: Coming,
+    /// Its share of the memory for all answers.
+    held: Held,
+    _place: Place<AgentId>,
 }
 
 impl Asked {
@@ -91,17 +102,18 @@ impl Asked {
         let Some(question) = held.as_mut() else { return };
         let Some(conduit) = &mut question.conduit else { return };
         let state = conduit.read(question.coming.buffer());
-        let too_long = question.coming.length() > ANSWER_BYTES;
+        let length = question.coming.length();
+        let too_long = length > ANSWER_BYTES || !question.held.cover(length);
         let under_way = matches!(state, State::Dialing | State::Open);
         if under_way && !too_long && !question.coming.is_whole() {
             return;
         }
-        let Some(Question { promise, convert, conduit, coming }) = held.take() else { return };
+        let Some(Question { promise, convert, conduit, coming, held: _memory, _place }) = held.take() else { return };
         drop(held);
         drop(conduit);
         promise.give(match state {
             State::Failed(why) => Err(unanswered(why)),
-            _ if too_long => Err(unanswered(format!("Its answer has more than {ANSWER_BYTES} bytes."))),
+            _ if too_long => Err(unanswered("Its answer is larger than what the server has room for.".into())),
             _ => match coming.answer() {
                 Some(answer) => convert(answer),
                 None => Err(unanswered("Its answer was cut off, or is no HTTP.".into())),

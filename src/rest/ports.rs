@@ -24,8 +24,10 @@ use crate::wire::exchange::Answer;
 
 /// What an agent said of its ports is good for this long: pages of several people may ask for it.
 const FRESH: Duration = Duration::from_secs(1);
-/// Agents whose ports are remembered, at most 4 KiB each.
+/// Agents whose ports are remembered: 8 MiB in all.
 const REMEMBERED: usize = 1_024;
+/// Longest answer that is remembered, bytes; a port takes about 60.
+const REMEMBERED_BYTES: usize = 8 * 1024;
 /// Below are no ports (agent/ports_supported.go, v2.24.0).
 const FIRST_PORT: u16 = 9;
 /// Ports of services that are not looked at with a browser (codersdk/workspacesdk/workspacesdk.go
@@ -92,7 +94,9 @@ pub(super) fn listening(call: &Call<'_>, conn: &Connection, seen: Visible) -> Re
         let ports: Ports =
             serde_json::from_slice(&answer.body).map_err(|error| inside::unanswered(error.to_string()))?;
         let ports = ports.ports.unwrap_or_default();
-        remembered.keep(agent, ports.clone());
+        if answer.body.len() <= REMEMBERED_BYTES {
+            remembered.keep(agent, ports.clone());
+        }
         shown(ports, &hidden)
     })
 }
@@ -167,8 +171,10 @@ fn has_label(container: &Value, key: &str, value: &str) -> bool {
 
 /// The agent's own answer, if it is one of its API.
 fn passed_on(answer: Answer) -> Result<Reply, Error> {
+    // Those have no body, so one that is sent would be read as another answer.
+    let has_body = (200..600).contains(&answer.status) && !matches!(answer.status, 204 | 205 | 304);
     match serde_json::from_slice::<Value>(&answer.body) {
-        Ok(Value::Object(_)) if (200..600).contains(&answer.status) => Ok(Reply::json_body(answer.status, answer.body)),
+        Ok(Value::Object(_)) if has_body => Ok(Reply::json_body(answer.status, answer.body)),
         // An agent of an older release, or one that was told to have nothing to do with containers: its router's
         // own words, with the status that the real server passes on (codersdk/client.go ReadBodyAsError, v2.24.0).
         _ if answer.status == 404 => {
@@ -179,13 +185,26 @@ fn passed_on(answer: Answer) -> Result<Reply, Error> {
 }
 
 fn said(answer: &Answer) -> String {
-    let text: String = String::from_utf8_lossy(&answer.body).chars().take(512).collect();
+    // It reaches the log, too, where it must not look like other lines.
+    let text = String::from_utf8_lossy(&answer.body);
+    let text: String = text.chars().filter(|letter| !letter.is_control()).take(512).collect();
     format!("It answered {}: {text}", answer.status)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn passes_on_what_is_an_answer() {
+        let answer = |status, body: &str| passed_on(Answer { status, body: body.as_bytes().to_vec() });
+        assert_eq!(answer(404, r#"{"message":"no"}"#).map(|reply| reply.status).ok(), Some(404));
+        for (status, body) in [(204, "{}"), (304, "{}"), (101, "{}"), (600, "{}"), (200, "[]"), (200, "")] {
+            assert!(answer(status, body).is_err(), "{status} {body}");
+        }
+        let error = answer(502, "bad\r\n2026-01-01 ERROR \u{1b}[31mforged").map(|_| ()).map_err(|error| error.detail);
+        assert_eq!(error, Err("It answered 502: bad2026-01-01 ERROR [31mforged".to_owned()));
+    }
 
     #[test]
     fn finds_the_port_of_an_app() {

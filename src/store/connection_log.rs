@@ -109,13 +109,18 @@ fn sessions(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Entry>> 
 }
 
 fn tunnels(conn: &Connection, filter: &Filter) -> rusqlite::Result<Vec<Entry>> {
+    // All terminals of one start of the server have its address: there a session hides the one of its time
+    // only, and nobody's visit is missing because somebody else came before.
     let sql = format!(
         "SELECT o.username, w.name, a.name, a.id, u.username, t.ip, t.program, t.app, t.ending,
              NULL, NULL, NULL, NULL, t.address, t.opened_at, t.closed_at
          FROM tunnels AS t JOIN agents AS a ON a.id = t.agent_id JOIN users AS u ON u.id = t.user_id
          {PLACE} AND (:since IS NULL OR t.opened_at >= :since OR t.closed_at IS NULL)
              AND NOT EXISTS (SELECT 1 FROM connections AS c
-                 WHERE c.agent_id = t.agent_id AND c.ip = t.address AND c.ip <> '')
+                 WHERE c.agent_id = t.agent_id AND c.ip = t.address AND c.ip <> ''
+                     AND (c.connected_at BETWEEN t.opened_at AND ifnull(t.closed_at, c.connected_at)
+                         OR NOT EXISTS (SELECT 1 FROM tunnels AS x
+                             WHERE x.agent_id = t.agent_id AND x.address = t.address AND x.id <> t.id)))
          ORDER BY t.opened_at DESC LIMIT :limit"
     );
     query(conn, &sql, filter, |_| Ok(None))

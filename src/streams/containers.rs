@@ -2,14 +2,18 @@
 
 use std::time::{Duration, Instant};
 
+use ring::digest::{Digest, SHA256, digest};
+
 use super::socket::{FAILURE, NORMAL, OneWay};
 use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream};
-use crate::config::limits::{AGENT_INACTIVE, STREAM_HIGH_WATER};
+use crate::config::limits::{AGENT_INACTIVE, ANSWERS_OF_ONE, STREAM_HIGH_WATER};
 use crate::domain::Shared;
 use crate::model::AgentId;
+use crate::ops::budget::Held;
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
+use crate::ops::places::Place;
 use crate::tailnet::peer::{Conduit, State, Within};
 use crate::wire::exchange::{Coming, request};
 
@@ -37,7 +41,7 @@ pub fn watch(app: Shared, agent: AgentId, visitor: Visitor, path: &'static str) 
         address: None,
         look_at: now,
         look: None,
-        last: Vec::new(),
+        last: None,
     })
 }
 
@@ -50,46 +54,60 @@ struct Watch {
     address: Option<Address>,
     /// When the next look is due.
     look_at: Instant,
-    /// A look, and what came of it so far.
-    look: Option<(Conduit, Coming)>,
-    /// What was said last.
-    last: Vec<u8>,
+    /// A look that is under way.
+    look: Option<Look>,
+    /// SHA-256 of what was said last.
+    last: Option<Digest>,
+}
+
+struct Look {
+    conduit: Conduit,
+    /// What came of it so far.
+    coming: Coming,
+    /// Its share of the memory for all answers.
+    held: Held,
+    _place: Place<AgentId>,
 }
 
 impl Watch {
     fn look(&mut self, now: Instant) {
+        self.look_at = now + EVERY;
         let Some(address) = self.address.clone() else { return };
+        let Some(place) = self.app.answers.take(self.agent, ANSWERS_OF_ONE) else { return };
         let notify = Box::new(move || address.try_post(Mail::Inbox { tag: 0 }));
         let question = request("GET", self.path, "agent", &[]);
         let within = Within { open: now + ANSWERED, over: Some(now + ANSWERED) };
-        self.look = Some((self.app.peer.dial(self.agent, PORT, question, within, notify), Coming::default()));
-        self.look_at = now + EVERY;
+        let conduit = self.app.peer.dial(self.agent, PORT, question, within, notify);
+        let held = self.app.answers_memory.hold();
+        self.look = Some(Look { conduit, coming: Coming::default(), held, _place: place });
     }
 
     fn read(&mut self, out: &mut Out) {
-        let Some((conduit, coming)) = &mut self.look else { return };
+        let Some(Look { conduit, coming, held, .. }) = &mut self.look else { return };
         let state = conduit.read(coming.buffer());
+        let has_room = coming.length() <= ANSWER_BYTES && held.cover(coming.length());
         let under_way = matches!(state, State::Dialing | State::Open);
-        if under_way && coming.length() <= ANSWER_BYTES && !coming.is_whole() {
+        if under_way && has_room && !coming.is_whole() {
             return;
         }
-        let Some((_, coming)) = self.look.take() else { return };
+        let Some(Look { coming, held: _memory, .. }) = self.look.take() else { return };
         let told = match (state, coming.answer()) {
             (State::Failed(why), _) => Err(why),
             (_, Some(answer)) if answer.status == 200 => Ok(answer.body),
             (_, Some(answer)) => Err(format!("the agent answers {} to a question for its containers", answer.status)),
-            (_, None) => Err("the agent's answer is too long or was cut off".to_owned()),
+            (_, _) if !has_room => Err("the agent's answer is larger than what the server has room for".to_owned()),
+            (_, None) => Err("the agent's answer was cut off, or is no HTTP".to_owned()),
         };
-        match told.map(|body| (String::from_utf8(body.clone()), body)) {
-            Err(why) => self.socket.end(FAILURE, &why, out),
-            Ok((Ok(text), body)) if body != self.last => {
-                // A client that does not take what it has been given misses this, not the next change.
-                if out.backlog < STREAM_HIGH_WATER {
-                    self.socket.text(text.trim_end(), out);
-                    self.last = body;
-                }
-            }
-            Ok(_) => {}
+        let body = match told.map(String::from_utf8) {
+            Ok(Ok(text)) => text,
+            Ok(Err(_)) => return,
+            Err(why) => return self.socket.end(FAILURE, &why, out),
+        };
+        let digest = digest(&SHA256, body.as_bytes());
+        // A client that does not take what it has been given misses this, not the next change.
+        if self.last.as_ref().is_none_or(|last| last.as_ref() != digest.as_ref()) && out.backlog < STREAM_HIGH_WATER {
+            self.socket.text(body.trim_end(), out);
+            self.last = Some(digest);
         }
     }
 }

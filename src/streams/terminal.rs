@@ -88,7 +88,6 @@ pub fn open(app: Shared, opening: Opening) -> Box<dyn Stream> {
         conduit: None,
         beginning,
         typed: Vec::new(),
-        open: false,
         ended: false,
         heard: Instant::now(),
         next_ping: Instant::now() + PING_PERIOD,
@@ -106,8 +105,6 @@ struct Terminal {
     beginning: Vec<u8>,
     /// Bytes of the client for which there was no room.
     typed: Vec<u8>,
-    /// The agent has answered.
-    open: bool,
     ended: bool,
     heard: Instant,
     next_ping: Instant,
@@ -146,8 +143,7 @@ impl Terminal {
         let state = conduit.read(&mut bytes);
         self.socket.write(&bytes, &mut out.bytes);
         match state {
-            State::Dialing => {}
-            State::Open => self.open = true,
+            State::Dialing | State::Open => {}
             State::Closed => self.end(NORMAL, "", Ending::Closed, out),
             State::Failed(why) => self.end(FAILURE, &why, Ending::Lost, out),
         }
@@ -209,6 +205,10 @@ impl Stream for Terminal {
             return;
         }
         self.watching.tick(now);
+        if !self.wants_input() {
+            // Nothing is read of a client whose shell takes nothing, so nothing is heard of it either.
+            self.heard = now;
+        }
         if now >= self.next_ping {
             self.next_ping = now + PING_PERIOD;
             if now.saturating_duration_since(self.heard) >= SILENT {

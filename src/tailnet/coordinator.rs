@@ -29,7 +29,7 @@ use super::inbox::Inbox;
 use super::keys::Keys;
 use super::seat::{Counts, NodeInfo, Seat, Who};
 use super::tunnels::{TooMany, Tunnels};
-use crate::model::AgentId;
+use crate::model::{AgentId, NodeKey};
 use crate::wire::proto::tailnet::{CoordinateResponse, Node};
 
 mod peer;
@@ -294,6 +294,11 @@ impl Coordinator {
     pub fn node_of(&self, agent: AgentId) -> Option<NodeInfo> {
         let node = self.peers.get(&agent.0)?.node.as_ref()?;
         Some(NodeInfo { preferred_derp: node.preferred_derp, derp_latency: node.derp_latency.clone() })
+    }
+
+    /// Whether `one` has announced this key before `other`.
+    pub fn was_first(&self, key: &NodeKey, one: AgentId, other: AgentId) -> bool {
+        self.keys.was_first(key, one.0, other.0)
     }
 
     /// Those at the other ends of the peer's tunnels, whether or not they are connected.

@@ -10,7 +10,7 @@ use super::coordinator::{Coordinator, Effect};
 use super::keys::Keys;
 use super::seat::{Counts, NodeInfo, Seat, Who};
 use super::tunnels::TooMany;
-use crate::model::AgentId;
+use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, Mail};
 use crate::wire::proto::tailnet::{CoordinateResponse, Node};
 
@@ -123,6 +123,11 @@ impl Tailnet {
     /// The node of `agent`, if it has announced one on its stream.
     pub fn node_of(&self, agent: AgentId) -> Option<NodeInfo> {
         self.lock().coordinator.node_of(agent)
+    }
+
+    /// Whether `one` has announced this key before `other`.
+    pub fn was_first(&self, key: &NodeKey, one: AgentId, other: AgentId) -> bool {
+        self.lock().coordinator.was_first(key, one, other)
     }
 
     /// Those at the other ends of the peer's tunnels, whether or not they are connected.

@@ -12,8 +12,8 @@ use crate::model::NodeKey;
 struct Table {
     /// The key of each peer that has announced a node and is not gone.
     of_peer: HashMap<Uuid, NodeKey>,
-    /// How many peers have announced a key.
-    peers: HashMap<NodeKey, usize>,
+    /// The peers that have announced a key, the first one first.
+    peers: HashMap<NodeKey, Vec<Uuid>>,
 }
 
 /// The table of known keys. Cloning gives another handle to the same table.
@@ -36,7 +36,7 @@ impl Keys {
         }
         table.forget(peer);
         table.of_peer.insert(peer, key);
-        *table.peers.entry(key).or_default() += 1;
+        table.peers.entry(key).or_default().push(peer);
         self.revision.fetch_add(1, Ordering::Release);
     }
 
@@ -53,6 +53,14 @@ impl Keys {
         self.revision.load(Ordering::Acquire)
     }
 
+    /// Whether `one` has announced `key` before `other`: keys are made anew with each process, and known to
+    /// nobody before they are announced, so whoever comes later has it from there.
+    pub fn was_first(&self, key: &NodeKey, one: Uuid, other: Uuid) -> bool {
+        let table = self.lock();
+        let first = table.peers.get(key).and_then(|peers| peers.iter().find(|peer| [one, other].contains(peer)));
+        first == Some(&one)
+    }
+
     /// Whether a peer that is not gone has announced `key`.
     pub fn knows(&self, key: &NodeKey) -> bool {
         self.lock().peers.contains_key(key)
@@ -62,9 +70,9 @@ impl Keys {
 impl Table {
     fn forget(&mut self, peer: Uuid) {
         let Some(key) = self.of_peer.remove(&peer) else { return };
-        if let Some(count) = self.peers.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(peers) = self.peers.get_mut(&key) {
+            peers.retain(|holder| *holder != peer);
+            if peers.is_empty() {
                 self.peers.remove(&key);
             }
         }
@@ -85,6 +93,9 @@ mod tests {
         keys.announce(one, second);
         assert_ne!(keys.revision(), before);
         assert!(keys.knows(&first) && keys.knows(&second));
+        keys.announce(one, first);
+        assert!(keys.was_first(&first, other, one) && !keys.was_first(&first, one, other));
+        keys.announce(one, second);
         keys.forget(other);
         assert!(!keys.knows(&first) && keys.knows(&second));
         keys.forget(one);

@@ -259,6 +259,25 @@ fn an_address_that_is_used_again_belongs_to_who_had_it_at_the_time() {
 }
 
 #[test]
+fn no_visit_is_hidden_by_the_session_of_another_with_the_same_address() {
+    let server = Server::start();
+    let visit = |opened: i64| {
+        let mut terminal = journal(&server, Uuid::new_v4());
+        terminal.announced(&node(&[&format!("{ADDRESS}/128")]));
+        terminal.tunnel_opened(server.agent);
+        terminal.end(Ending::Lost);
+        settle(&server);
+        let last = "UPDATE tunnels SET opened_at = ?, closed_at = ? WHERE id = (SELECT max(id) FROM tunnels)";
+        server.write(move |write| write.execute(last, [opened, opened + 1_000_000]).map(|_| ()));
+    };
+    visit(1_000_000);
+    visit(5_000_000);
+    session(&server, Uuid::new_v4(), Kind::ReconnectingPty, ADDRESS, Timestamp(1_500_000));
+    let by: Vec<Value> = view(&server).iter().map(|one| one["known_from"].clone()).collect();
+    assert_eq!(by, ["client", "agent"], "a visit of which no session was reported, and one with its session");
+}
+
+#[test]
 fn what_a_client_says_it_is_used_for_is_written_once() {
     let server = Server::start();
     let mut ours = journal(&server, Uuid::new_v4());

@@ -6,6 +6,8 @@ import { Backoff, socketUrl } from './socket.js';
 // Lines of one log that are kept on the page.
 const LINES = 2000;
 const PORTS_EVERY_MS = 10000;
+// Ports that are listed.
+const PORTS = 100;
 // Ports below it need special rights on one's own machine.
 const FIRST_FREE_PORT = 1024;
 
@@ -48,6 +50,11 @@ function add(log, lines) {
   if (atEnd) log.scrollTop = log.scrollHeight;
 }
 
+function some(count) {
+  if (count === 0) return 'None.';
+  return count > PORTS ? `The first ${PORTS} of ${count}:` : '';
+}
+
 function watchPorts(section) {
   const box = section.querySelector('.ports');
   const said = box.querySelector('p');
@@ -76,7 +83,7 @@ function watchPorts(section) {
       });
       const body = await answer.json();
       if (!answer.ok) show(body.message, []);
-      else show(body.ports.length === 0 ? 'None.' : '', body.ports.sort((a, b) => a.port - b.port));
+      else show(some(body.ports.length), body.ports.sort((a, b) => a.port - b.port).slice(0, PORTS));
     } catch {
       show('The agent did not say in time which ports are open.', []);
     }

@@ -31,6 +31,8 @@ pub(super) struct Port {
     pub(super) woken: bool,
     /// Its socket has not taken what it was given: it asks again when it has.
     pub(super) blocked: bool,
+    /// It belongs to the server itself: see [`Turn::host`](super::Turn::host).
+    pub(super) hosted: bool,
     /// It holds more control frames than anybody who reads would.
     pub(super) overrun: bool,
     /// Says that this is its home.
@@ -57,6 +59,7 @@ impl Port {
             data: Queue::default(),
             woken: false,
             blocked: false,
+            hosted: false,
             overrun: false,
             home: false,
             known: false,

@@ -21,13 +21,13 @@ impl Queue {
         self.frames.len() - self.start
     }
 
-    /// Adds a packet; says how many older ones had to go for it.
-    pub(super) fn push(&mut self, source: &NodeKey, packet: &[u8], spare: &mut Spare) -> u64 {
+    /// Adds a packet; says how many older ones had to go for it. There is room for `share` times as much as
+    /// a connection usually has.
+    pub(super) fn push(&mut self, source: &NodeKey, packet: &[u8], share: usize, spare: &mut Spare) -> u64 {
         let mut dropped = 0;
-        if self.packets >= RELAY_QUEUE_PACKETS || self.bytes() + packet.len() > RELAY_QUEUE_BYTES {
-            while self.packets > 0
-                && (self.packets >= RELAY_QUEUE_PACKETS || self.bytes() + packet.len() > RELAY_QUEUE_BYTES)
-            {
+        let (packets, bytes) = (share * RELAY_QUEUE_PACKETS, share * RELAY_QUEUE_BYTES);
+        if self.packets >= packets || self.bytes() + packet.len() > bytes {
+            while self.packets > 0 && (self.packets >= packets || self.bytes() + packet.len() > bytes) {
                 self.drop_oldest();
                 dropped += 1;
             }
@@ -87,7 +87,7 @@ mod tests {
         let (mut queue, mut spare, mut out) = (Queue::default(), Spare::default(), Vec::new());
         let mut dropped = 0;
         for number in 0..RELAY_QUEUE_PACKETS + 3 {
-            dropped += queue.push(&NodeKey([7; 32]), &number.to_be_bytes(), &mut spare);
+            dropped += queue.push(&NodeKey([7; 32]), &number.to_be_bytes(), 1, &mut spare);
         }
         assert_eq!(dropped, 3);
         assert_eq!(queue.take(&mut out, &mut spare), RELAY_QUEUE_PACKETS);
@@ -100,7 +100,7 @@ mod tests {
     fn is_bounded_in_bytes() {
         let (mut queue, mut spare) = (Queue::default(), Spare::default());
         for _ in 0..100 {
-            queue.push(&NodeKey([7; 32]), &[0; 65_536], &mut spare);
+            queue.push(&NodeKey([7; 32]), &[0; 65_536], 1, &mut spare);
             assert!(queue.bytes() <= RELAY_QUEUE_BYTES + HEAD_BYTES + 32 + 65_536);
         }
         assert!(queue.frames.len() <= 2 * RELAY_QUEUE_BYTES + 200_000);

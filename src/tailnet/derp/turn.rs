@@ -16,6 +16,10 @@ use crate::wire::derp::{Gone, is_disco, peer_gone};
 /// not taken these is closed.
 const CONTROL_BYTES: usize = 16 * 1024;
 
+/// Room of the server's own peer, in shares of what others have: all agents with terminals send to it, and
+/// none may push out what the others have sent. 16 MiB.
+const HOSTED_SHARE: usize = 16;
+
 /// What became of a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
@@ -73,6 +77,14 @@ impl Turn<'_> {
         table.epoch += 1;
         self.shared.metrics.connections.inc();
         PortId { slot, generation }
+    }
+
+    /// The connection is the server's own peer: it gets packets from many and has room for them, and is not
+    /// told of peers that went, however many go at the same time.
+    pub fn host(&mut self, id: PortId) {
+        if let Some(port) = self.table.port(id) {
+            port.hosted = true;
+        }
     }
 
     /// A connection has ended. When it was the last of its key, everybody who had packets from it is told.
@@ -177,7 +189,8 @@ impl Turn<'_> {
         if *queued > RELAY_MEMORY && before > 0 {
             return self.dropped(Cause::Full);
         }
-        let oldest = queue.push(&key, packet, spare);
+        let share = if port.hosted { HOSTED_SHARE } else { 1 };
+        let oldest = queue.push(&key, packet, share, spare);
         *queued = (*queued + queue.bytes()).saturating_sub(before);
         if !port.woken && !port.blocked {
             port.woken = true;
@@ -304,7 +317,7 @@ impl Table {
 
     /// Puts a control frame before everything that waits for a connection.
     fn control(&mut self, to: PortId, write: impl FnOnce(&mut Vec<u8>)) {
-        let Some(port) = self.port(to) else { return };
+        let Some(port) = self.port(to).filter(|port| !port.hosted) else { return };
         if port.control.len() > CONTROL_BYTES {
             port.overrun = true;
         } else {

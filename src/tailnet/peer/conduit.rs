@@ -1,6 +1,7 @@
 //! A connection to a port of an agent, as its user holds it, and the bytes between the user and the peer's
 //! thread.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::door::Door;
@@ -66,6 +67,8 @@ impl Conduit {
             let taken = bytes.get(..room.min(bytes.len())).unwrap_or_default();
             inner.to_agent.extend_from_slice(taken);
             inner.full = taken.len() < bytes.len();
+            // Who leaves bytes unread for a while has been told of them, and must be told of room all the same.
+            inner.told &= !inner.full;
             (taken.len(), !taken.is_empty() && !std::mem::replace(&mut inner.poked, true))
         };
         if poke {
@@ -85,6 +88,30 @@ impl Drop for Conduit {
         if poke {
             self.door.poke(self.pipe.id);
         }
+    }
+}
+
+/// The thread's end. Dropping it ends the connection, whatever became of whoever held it: nobody waits for
+/// what does not come.
+pub(super) struct End(Arc<Pipe>);
+
+impl End {
+    pub(super) fn of(pipe: &Arc<Pipe>) -> End {
+        End(Arc::clone(pipe))
+    }
+}
+
+impl Deref for End {
+    type Target = Pipe;
+
+    fn deref(&self) -> &Pipe {
+        &self.0
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end(Some("the server's own peer has stopped".into()));
     }
 }
 

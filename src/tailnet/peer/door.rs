@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mio::Waker;
 
-use super::conduit::Pipe;
+use super::conduit::End;
 use crate::model::AgentId;
 
 /// What a user asks of the thread. There are no more than there are connections, or requests for one.
@@ -24,7 +24,7 @@ pub(super) struct Dial {
     pub(super) agent: AgentId,
     pub(super) port: u16,
     pub(super) within: Within,
-    pub(super) pipe: Arc<Pipe>,
+    pub(super) pipe: End,
 }
 
 /// Until when a connection must be something.
@@ -49,13 +49,12 @@ impl Door {
         (Door { orders, waker }, receiver)
     }
 
-    /// Says whether the thread is there.
-    pub(super) fn order(&self, order: Order) -> bool {
+    /// An order to a thread that is not there is dropped.
+    pub(super) fn order(&self, order: Order) {
         let sent = self.orders.send(order).is_ok();
         if sent && let Err(error) = self.waker.wake() {
             log::error!("the tailnet's own peer cannot be woken: {error}");
         }
-        sent
     }
 
     pub(super) fn poke(&self, id: u64) {

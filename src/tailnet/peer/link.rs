@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boringtun::x25519::StaticSecret;
-
-use super::conduit::Pipe;
+use super::conduit::End;
 use super::door::Dial;
+use super::identity::{Own, Remote};
 use super::stack::{Line, Reading, Stack};
 use super::tunnel::{Boring, Tunnel};
 use crate::model::{AgentId, NodeKey};
@@ -26,22 +24,6 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Rounds of one turn: the other agents have theirs.
 const ROUNDS: usize = 8;
 
-/// What the agent has announced.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Remote {
-    pub(super) key: NodeKey,
-    pub(super) disco: [u8; 32],
-    pub(super) region: i32,
-}
-
-/// What links need of the peer's own node.
-pub(super) struct Own {
-    pub(super) secret: StaticSecret,
-    pub(super) disco: crypto_box::SecretKey,
-    pub(super) address: Ipv6Addr,
-    pub(super) region: u16,
-}
-
 /// Messages for the relay: whom for, and how long; the bytes one behind the other.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -57,7 +39,7 @@ impl Outbox {
 }
 
 struct Call {
-    pipe: Arc<Pipe>,
+    pipe: End,
     port: u16,
     /// When it must be open.
     deadline: Option<Instant>,
@@ -83,6 +65,8 @@ pub(super) struct Link {
     over: Vec<u64>,
     /// Connections that were forgotten since somebody asked.
     ended: Vec<u64>,
+    /// It has announced what belongs to another, and that was said.
+    pub(super) is_accused: bool,
     /// Since when there have been no connections.
     pub(super) idle_since: Instant,
     tick_at: Instant,
@@ -102,6 +86,7 @@ impl Link {
             calls: BTreeMap::new(),
             over: Vec::new(),
             ended: Vec::new(),
+            is_accused: false,
             idle_since: now,
             tick_at: now + TICK,
             index,

@@ -12,6 +12,10 @@
 
 mod conduit;
 mod door;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+mod hostile;
+mod identity;
 mod link;
 mod node;
 mod stack;
@@ -28,7 +32,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use conduit::{Conduit, Notify, State};
 
-use self::conduit::Pipe;
+use self::conduit::{End, Pipe};
 pub use self::door::Within;
 use self::door::{Dial, Door, Order};
 use self::node::{Node, Surroundings};
@@ -65,9 +69,7 @@ impl Peer {
     pub fn dial(&self, agent: AgentId, port: u16, first: Vec<u8>, within: Within, notify: Notify) -> Conduit {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let pipe = Arc::new(Pipe::new(id, first, notify));
-        if !self.door.order(Order::Dial(Dial { agent, port, within, pipe: Arc::clone(&pipe) })) {
-            pipe.end(Some("dial: the server is stopping".into()));
-        }
+        self.door.order(Order::Dial(Dial { agent, port, within, pipe: End::of(&pipe) }));
         Conduit::new(pipe, self.door.clone())
     }
 

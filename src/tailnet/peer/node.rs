@@ -4,26 +4,24 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::Ipv6Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use boringtun::x25519::{PublicKey, StaticSecret};
 use mio::{Events, Poll, Token, Waker};
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::door::{Dial, Door, Order};
-use super::link::{Link, Outbox, Own, Remote};
-use crate::model::{AgentId, NodeKey, Timestamp, hex};
+use super::identity::{Own, announcement, own, remote};
+use super::link::{Link, Outbox};
+use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mail, Mailbox};
 use crate::tailnet::derp::{PortId, Switch};
 use crate::tailnet::{Seat, TUNNELS_PER_PEER, Tailnet, Who, admission};
 use crate::wire::derp::{KEY_BYTES, is_disco, kind, peek};
 use crate::wire::disco;
-use crate::wire::proto::google;
-use crate::wire::proto::tailnet::Node as Announced;
 use crate::wire::proto::tailnet::coordinate_response::PeerUpdate;
 use crate::wire::proto::tailnet::coordinate_response::peer_update::Kind;
 
@@ -37,6 +35,8 @@ const CALLS: usize = 2_048;
 const IDLE: Duration = Duration::from_secs(10 * 60);
 /// Letters from coordinator and relay that wait; either has one in flight at most.
 const LETTERS: usize = 16;
+/// Memory of a burst of packets, in or out, that is kept for the next, bytes.
+const BURST_BYTES: usize = 64 * 1024;
 /// Longest sleep, so that nothing is overlooked for ever if a wake-up is.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -181,7 +181,8 @@ impl Node {
             log::error!("the server's peer cannot announce itself: {text}");
         }
         let mut turn = self.around.relay.turn();
-        let port = turn.join(NodeKey(PublicKey::from(&self.own.secret).to_bytes()), address(RELAY), now);
+        let port = turn.join(self.own.key, address(RELAY), now);
+        turn.host(port);
         turn.prefer(port, true);
         turn.end_with_mail();
         self.places = Some((seat.clone(), port));
@@ -244,7 +245,7 @@ impl Node {
 
     fn forget(&mut self, agent: AgentId) {
         if let Some(key) = self.links.remove(&agent).and_then(|link| link.key()) {
-            self.by_key.remove(&key);
+            self.unclaim(&key, agent);
         }
         self.due.remove(&agent);
         if let Some((seat, _)) = &self.places {
@@ -281,23 +282,74 @@ impl Node {
                 let Some(remote) = update.node.as_ref().and_then(remote) else {
                     return log::warn!("agent {agent} announces a node that cannot be read");
                 };
-                if let Some(old) = link.key().filter(|old| *old != remote.key) {
-                    self.by_key.remove(&old);
+                if !self.claim(remote.key, agent, now) {
+                    self.accuse(agent);
+                } else if let Some(link) = self.links.get_mut(&agent) {
+                    link.announced(remote, &self.own, now);
                 }
-                self.by_key.insert(remote.key, agent);
-                link.announced(remote, &self.own, now);
             }
             Kind::ReadyForHandshake => link.ready(now),
-            Kind::Disconnected => {
-                if let Some(old) = link.key() {
-                    self.by_key.remove(&old);
-                }
-                link.gone();
-            }
+            Kind::Disconnected => self.release(agent),
             // Its control connection is lost; the relay may still lead there.
             Kind::Lost | Kind::Unspecified => {}
         }
         self.due.insert(agent, now);
+    }
+
+    /// Notes whose packets come with this key from now on. An agent may announce what is another's: then
+    /// it is the other's, and the claimant is out of reach.
+    fn claim(&mut self, key: NodeKey, agent: AgentId, now: Instant) -> bool {
+        let holder = self.by_key.get(&key).copied().filter(|holder| *holder != agent);
+        let is_rightful = holder.is_none_or(|holder| self.around.tailnet.was_first(&key, agent, holder));
+        if key == self.own.key || !is_rightful {
+            self.release(agent);
+            return false;
+        }
+        if let Some(holder) = holder {
+            self.accuse(holder);
+            self.release(holder);
+            self.due.insert(holder, now);
+        }
+        if let Some(old) = self.links.get(&agent).and_then(Link::key).filter(|old| *old != key) {
+            self.unclaim(&old, agent);
+        }
+        self.by_key.insert(key, agent);
+        true
+    }
+
+    /// Its node key.
+    #[cfg(test)]
+    pub(super) fn key(&self) -> NodeKey {
+        self.own.key
+    }
+
+    /// Whose packets come with this key.
+    #[cfg(test)]
+    pub(super) fn holder(&self, key: &NodeKey) -> Option<AgentId> {
+        self.by_key.get(key).copied()
+    }
+
+    /// Says once what an agent has done, however often it does it.
+    fn accuse(&mut self, agent: AgentId) {
+        if self.links.get_mut(&agent).is_some_and(|link| !std::mem::replace(&mut link.is_accused, true)) {
+            log::warn!("agent {agent} has announced the key of another peer, so it is not reached");
+        }
+    }
+
+    fn unclaim(&mut self, key: &NodeKey, agent: AgentId) {
+        if self.by_key.get(key) == Some(&agent) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// The node of an agent counts no longer.
+    fn release(&mut self, agent: AgentId) {
+        let Some(link) = self.links.get_mut(&agent) else { return };
+        let key = link.key();
+        link.gone();
+        if let Some(key) = key {
+            self.unclaim(&key, agent);
+        }
     }
 
     /// What the relay has for this node.
@@ -329,34 +381,51 @@ impl Node {
             }
         }
         inbox.clear();
-        // Memory of a burst is not kept.
-        inbox.shrink_to(64 * 1024);
+        inbox.shrink_to(BURST_BYTES);
         self.inbox = inbox;
     }
 
     fn packet(&mut self, from: NodeKey, packet: &[u8], now: Instant) {
-        let Some(agent) = self.by_key.get(&from) else { return };
-        let Some(link) = self.links.get_mut(agent) else { return };
+        let Some(agent) = self.by_key.get(&from).copied() else { return };
         if is_disco(packet) {
             let mut nonce = [0; disco::NONCE_BYTES];
             if self.random.fill(&mut nonce).is_ok() {
-                link.probed(packet, &self.own, nonce, &mut self.outbox);
+                self.confined(agent, |link, own, outbox| link.probed(packet, own, nonce, outbox));
             }
             return;
         }
-        link.receive(packet, now, &mut self.outbox);
-        self.due.insert(*agent, now);
+        if self.confined(agent, |link, _, outbox| link.receive(packet, now, outbox)).is_some() {
+            self.due.insert(agent, now);
+        }
+    }
+
+    /// Gives a link something to do, if it is there. A fault of the libraries that an agent's packets have
+    /// led to costs this agent its link, and the others nothing.
+    pub(super) fn confined<T>(
+        &mut self,
+        agent: AgentId,
+        act: impl FnOnce(&mut Link, &Own, &mut Outbox) -> T,
+    ) -> Option<T> {
+        let (link, own, outbox) = (self.links.get_mut(&agent)?, &self.own, &mut self.outbox);
+        if let Ok(result) = catch_unwind(AssertUnwindSafe(|| act(link, own, outbox))) {
+            return Some(result);
+        }
+        log::error!("the connections to agent {agent} end: something that it sent cannot be handled");
+        link.end("the connection to the agent has failed");
+        self.by_call.retain(|_, of| *of != agent);
+        self.forget(agent);
+        None
     }
 
     /// Gives the links that are due their turn.
     fn turns(&mut self, now: Instant) {
         let due: Vec<AgentId> = self.due.iter().filter(|(_, at)| **at <= now).map(|(agent, _)| *agent).collect();
         for agent in due {
-            let Some(link) = self.links.get_mut(&agent) else {
+            let more = self.confined(agent, |link, own, outbox| link.turn(own, now, outbox));
+            let (Some(more), Some(link)) = (more, self.links.get_mut(&agent)) else {
                 self.due.remove(&agent);
                 continue;
             };
-            let more = link.turn(&self.own, now, &mut self.outbox);
             for id in link.ended() {
                 self.by_call.remove(&id);
             }
@@ -384,46 +453,6 @@ impl Node {
         }
         turn.end_with_mail();
         self.outbox.bytes.clear();
+        self.outbox.bytes.shrink_to(BURST_BYTES);
     }
-}
-
-/// Fresh keys: nobody remembers the server's peer from before.
-fn own(random: &SystemRandom, region: u16, address: Ipv6Addr) -> io::Result<Own> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    let fill = |bytes: &mut [u8]| random.fill(bytes).map_err(|_| io::Error::other("the system has no randomness"));
-    fill(bytes.as_mut())?;
-    let secret = StaticSecret::from(*bytes);
-    fill(bytes.as_mut())?;
-    let disco = crypto_box::SecretKey::from(*bytes);
-    Ok(Own { secret, disco, address, region })
-}
-
-/// What agents are told of this node: it is reached through the relay only.
-fn announcement(own: &Own) -> Announced {
-    let (seconds, nanos) = Timestamp::now().to_parts();
-    let prefix = format!("{}/128", own.address);
-    Announced {
-        id: 1,
-        as_of: Some(google::Timestamp { seconds, nanos }),
-        key: [b"np".as_slice(), PublicKey::from(&own.secret).as_bytes()].concat(),
-        disco: format!("discokey:{}", hex(own.disco.public_key().as_bytes())),
-        preferred_derp: i32::from(own.region),
-        addresses: vec![prefix.clone()],
-        allowed_ips: vec![prefix],
-        ..Announced::default()
-    }
-}
-
-/// What matters of an agent's node; [`admission`] has looked at it.
-fn remote(node: &Announced) -> Option<Remote> {
-    let key = node.key.strip_prefix(b"np")?.try_into().ok()?;
-    let digits = node.disco.strip_prefix("discokey:")?;
-    let mut disco = [0; KEY_BYTES];
-    if digits.len() != 2 * KEY_BYTES || !digits.is_ascii() {
-        return None;
-    }
-    for (at, byte) in disco.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(Remote { key: NodeKey(key), disco, region: node.preferred_derp })
 }

@@ -12,11 +12,11 @@ use smoltcp::time;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
 use super::stack::{Reading, Stack};
-use super::tunnel::{Boring, MTU, Tunnel};
+use super::tunnel::{Boring, MTU, Tunnel, is_worn_out};
 use crate::model::NodeKey;
 
-const OWN: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
-const AGENT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
+pub(super) const OWN: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 1);
+pub(super) const AGENT: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0x115c, 0xa1e0, 0, 0, 0, 0, 2);
 
 /// The agent's end: it sends back what it gets.
 struct Echo {
@@ -103,12 +103,18 @@ impl Echo {
 }
 
 /// A generator without a seed from outside, so that a failure comes again.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn hits(&mut self, one_in: u64) -> bool {
+    /// A number below `limit`.
+    pub(super) fn below(&mut self, limit: u64) -> u64 {
+        self.hits(1);
+        (self.0 >> 31) % limit
+    }
+
+    pub(super) fn hits(&mut self, one_in: u64) -> bool {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        one_in > 0 && (self.0 >> 33) % one_in == 0
+        one_in > 0 && (self.0 >> 33).is_multiple_of(one_in)
     }
 }
 
@@ -262,4 +268,12 @@ fn nothing_that_an_agent_sends_stops_the_tunnel() {
     let mut messages = Vec::new();
     one.seal(&packet(OWN, AGENT), &mut |bytes| messages.push(bytes.to_vec()));
     assert_eq!(exchange(&mut one, &mut other, messages).1.len(), 1, "it still works");
+}
+
+#[test]
+fn counts_no_message_beyond_what_a_key_is_good_for() {
+    let data = |counter: u64| [&[4, 0, 0, 0, 1, 0, 0, 0][..], &counter.to_le_bytes(), &[0; 16]].concat();
+    assert!(is_worn_out(&data(u64::MAX)) && is_worn_out(&data(u64::MAX - (1 << 13))));
+    assert!(!is_worn_out(&data(u64::MAX - (1 << 13) - 1)) && !is_worn_out(&data(0)));
+    assert!(!is_worn_out(&[4, 0, 0, 0]) && !is_worn_out(&[0xff; 32]));
 }

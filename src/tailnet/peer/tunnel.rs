@@ -11,6 +11,9 @@ pub(super) const MTU: usize = 1_280;
 /// dropped before the library sees them, which would panic.
 const MESSAGE_BYTES: usize = 2_048;
 
+/// Messages that a key is good for; the protocol's own figure (REJECT_AFTER_MESSAGES).
+const MESSAGES: u64 = u64::MAX - (1 << 13);
+
 /// What is needed of WireGuard, so that the library can be exchanged. Messages are given to `send`.
 pub(super) trait Tunnel: Send {
     /// Sends an inner packet. Before the first handshake is done, which this begins, it waits.
@@ -51,7 +54,7 @@ impl Tunnel for Boring {
     }
 
     fn open(&mut self, message: &[u8], send: &mut dyn FnMut(&[u8]), deliver: &mut dyn FnMut(&[u8])) {
-        if message.is_empty() || message.len() > MESSAGE_BYTES {
+        if message.is_empty() || message.len() > MESSAGE_BYTES || is_worn_out(message) {
             return;
         }
         match self.tunnel.decapsulate(None, message, self.scratch.as_mut_slice()) {
@@ -79,4 +82,11 @@ impl Tunnel for Boring {
     fn is_established(&self) -> bool {
         self.established
     }
+}
+
+/// Whether a message counts beyond what a key is good for, with which the library's own count would overflow.
+pub(super) fn is_worn_out(message: &[u8]) -> bool {
+    let is_data = message.starts_with(&[4, 0, 0, 0]);
+    let counter = message.get(8..16).and_then(|bytes| bytes.first_chunk().copied()).map(u64::from_le_bytes);
+    is_data && counter.is_some_and(|counter| counter >= MESSAGES)
 }

@@ -1,27 +1,28 @@
-//! The memory that bodies of plain requests may take, all together.
+//! Memory that many share: bodies of plain requests, answers of agents.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What is left for all. Cloning gives another handle to the same budget.
 #[derive(Clone)]
-pub(super) struct Budget {
+pub struct Budget {
     left: Arc<AtomicUsize>,
 }
 
 /// A share of the budget; it goes back when dropped.
-pub(super) struct Held {
+pub struct Held {
     budget: Budget,
     bytes: usize,
 }
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Budget {
+    /// So many bytes for all together.
+    pub fn new(bytes: usize) -> Budget {
         Budget { left: Arc::new(AtomicUsize::new(bytes)) }
     }
 
     /// A share of nothing, to grow.
-    pub(super) fn hold(&self) -> Held {
+    pub fn hold(&self) -> Held {
         Held { budget: self.clone(), bytes: 0 }
     }
 }
@@ -29,7 +30,7 @@ impl Budget {
 impl Held {
     /// Makes the share at least `bytes` large; `false` if the budget does not allow it.
     #[must_use]
-    pub(super) fn cover(&mut self, bytes: usize) -> bool {
+    pub fn cover(&mut self, bytes: usize) -> bool {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else { return true };
         let taken = self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(more));
         if taken.is_ok() {
