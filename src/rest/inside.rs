@@ -15,7 +15,7 @@ use crate::ops::lock::lock;
 use crate::ops::places::Place;
 use crate::store::agents::Agent;
 use crate::tailnet::peer::{Conduit, State, Within};
-use crate::wire::exchange::{self, Answer};
+use crate::wire::exchange::{self, Answer, Coming};
 
 /// The agent's port for its HTTP API (agent/agent.go, v2.24.0).
 pub(super) const PORT: u16 = 4;
@@ -56,8 +56,8 @@ pub(super) fn ask(
     let held = app.answers_memory.hold();
     let (reply, mut promise) = later::park(call)?;
     promise.begin();
-    let question =
-        Question { promise, convert: Box::new(convert), conduit: None, bytes: Vec::new(), held, _place: place };
+    let coming = Coming::default();
+    let question = Question { promise, convert: Box::new(convert), conduit: None, coming, held, _place: place };
     let asked = Arc::new(Asked { question: Mutex::new(Some(question)) });
     let now = Instant::now();
     let within = Within { open: now + REACHED, over: Some(now + ANSWERED) };
@@ -89,8 +89,8 @@ struct Question {
     promise: Promise,
     convert: Convert,
     conduit: Option<Conduit>,
-    bytes: Vec<u8>,
-    /// Their share of the memory for all answers.
+    coming: Coming,
+    /// Its share of the memory for all answers.
     held: Held,
     _place: Place<AgentId>,
 }
@@ -101,18 +101,20 @@ impl Asked {
         let mut held = lock(&self.question);
         let Some(question) = held.as_mut() else { return };
         let Some(conduit) = &mut question.conduit else { return };
-        let state = conduit.read(&mut question.bytes);
-        let too_long = question.bytes.len() > ANSWER_BYTES || !question.held.cover(question.bytes.len());
-        if matches!(state, State::Dialing | State::Open) && !too_long {
+        let state = conduit.read(question.coming.buffer());
+        let length = question.coming.length();
+        let too_long = length > ANSWER_BYTES || !question.held.cover(length);
+        let under_way = matches!(state, State::Dialing | State::Open);
+        if under_way && !too_long && !question.coming.is_whole() {
             return;
         }
-        let Some(Question { promise, convert, conduit, bytes, held: _memory, _place }) = held.take() else { return };
+        let Some(Question { promise, convert, conduit, coming, held: _memory, _place }) = held.take() else { return };
         drop(held);
         drop(conduit);
         promise.give(match state {
             State::Failed(why) => Err(unanswered(why)),
             _ if too_long => Err(unanswered("Its answer is larger than what the server has room for.".into())),
-            _ => match exchange::answer(&bytes) {
+            _ => match coming.answer() {
                 Some(answer) => convert(answer),
                 None => Err(unanswered("Its answer was cut off, or is no HTTP.".into())),
             },

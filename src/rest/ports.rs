@@ -175,6 +175,11 @@ fn passed_on(answer: Answer) -> Result<Reply, Error> {
     let has_body = (200..600).contains(&answer.status) && !matches!(answer.status, 204 | 205 | 304);
     match serde_json::from_slice::<Value>(&answer.body) {
         Ok(Value::Object(_)) if has_body => Ok(Reply::json_body(answer.status, answer.body)),
+        // An agent of an older release, or one that was told to have nothing to do with containers: its router's
+        // own words, with the status that the real server passes on (codersdk/client.go ReadBodyAsError, v2.24.0).
+        _ if answer.status == 404 => {
+            Err(Error::new(Fault::NotFound, "The agent has no such thing.").detail(said(&answer)))
+        }
         _ => Err(inside::unanswered(said(&answer))),
     }
 }

@@ -15,7 +15,7 @@ use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
 use crate::ops::places::Place;
 use crate::tailnet::peer::{Conduit, State, Within};
-use crate::wire::exchange::{answer, request};
+use crate::wire::exchange::{Coming, request};
 
 /// The agent's port for its HTTP API.
 const PORT: u16 = 4;
@@ -63,8 +63,8 @@ struct Watch {
 struct Look {
     conduit: Conduit,
     /// What came of it so far.
-    bytes: Vec<u8>,
-    /// Their share of the memory for all answers.
+    coming: Coming,
+    /// Its share of the memory for all answers.
     held: Held,
     _place: Place<AgentId>,
 }
@@ -78,18 +78,20 @@ impl Watch {
         let question = request("GET", self.path, "agent", &[]);
         let within = Within { open: now + ANSWERED, over: Some(now + ANSWERED) };
         let conduit = self.app.peer.dial(self.agent, PORT, question, within, notify);
-        self.look = Some(Look { conduit, bytes: Vec::new(), held: self.app.answers_memory.hold(), _place: place });
+        let held = self.app.answers_memory.hold();
+        self.look = Some(Look { conduit, coming: Coming::default(), held, _place: place });
     }
 
     fn read(&mut self, out: &mut Out) {
-        let Some(Look { conduit, bytes, held, .. }) = &mut self.look else { return };
-        let state = conduit.read(bytes);
-        let has_room = bytes.len() <= ANSWER_BYTES && held.cover(bytes.len());
-        if matches!(state, State::Dialing | State::Open) && has_room {
+        let Some(Look { conduit, coming, held, .. }) = &mut self.look else { return };
+        let state = conduit.read(coming.buffer());
+        let has_room = coming.length() <= ANSWER_BYTES && held.cover(coming.length());
+        let under_way = matches!(state, State::Dialing | State::Open);
+        if under_way && has_room && !coming.is_whole() {
             return;
         }
-        let Some(Look { bytes, held: _memory, .. }) = self.look.take() else { return };
-        let told = match (state, answer(&bytes)) {
+        let Some(Look { coming, held: _memory, .. }) = self.look.take() else { return };
+        let told = match (state, coming.answer()) {
             (State::Failed(why), _) => Err(why),
             (_, Some(answer)) if answer.status == 200 => Ok(answer.body),
             (_, Some(answer)) => Err(format!("the agent answers {} to a question for its containers", answer.status)),

@@ -213,6 +213,11 @@ func TestBrowserTerminal(t *testing.T) {
 	tab.RequireQuiet()
 }
 
+// clickRun lets a link's command run.
+func clickRun(tab *harness.Tab) {
+	tab.Do(chromedp.Click("dialog button[value=run]", chromedp.ByQuery))
+}
+
 // columns is how many cells wide a terminal is, as its script has told the shell.
 func columns(t *testing.T, tab *harness.Tab) string {
 	t.Helper()
@@ -333,7 +338,7 @@ func TestBrowserTerminalAsksBeforeALinkRunsAnything(t *testing.T) {
 	// A link cannot bring its own answer along.
 	tab.Open(path + "&reconnect=11111111-2222-4333-8444-555555555555")
 	tab.WaitText(harness.Patience, "dialog[open] #command", "it ran")
-	tab.Do(chromedp.Click("dialog button[value=run]", chromedp.ByQuery))
+	clickRun(tab)
 	waitScreen(tab, "it ran")
 	require.Equal(t, "ran\n", harness.WaitFile(t, touched))
 	require.NotContains(t, tab.Eval("location.search"), "11111111")

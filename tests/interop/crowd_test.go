@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,9 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/coder/coder/v2/codersdk"
+	"github.com/coder/coder/v2/codersdk/workspacesdk"
 
 	"moorline.test/interop/internal/harness"
 )
@@ -98,4 +102,77 @@ func declareCrowd(t *testing.T, site *harness.Site) (tokens, clients string) {
 	require.NoError(t, os.WriteFile(tokens, []byte(agentLines.String()), 0o600))
 	require.NoError(t, os.WriteFile(clients, []byte(clientLines.String()), 0o600))
 	return tokens, clients
+}
+
+// TestACrowdOfTerminals opens and closes 200 terminals of 20 agents in the same second, again and again, and looks at
+// what the server keeps of it.
+func TestACrowdOfTerminals(t *testing.T) {
+	t.Parallel()
+	const (
+		machines = 20
+		each     = 10
+		rounds   = 5
+		// allowed is for all 200 at once, and for what an allocator does not give back.
+		allowed = 48 << 20
+	)
+	site := harness.NewSite(t, "")
+	agents := []uuid.UUID{}
+	for n := range machines {
+		added := site.AddWorkspace(harness.Owner, fmt.Sprintf("w%d", n)).Agents[0]
+		site.StartAgent(harness.AgentOptions{Token: added.Token})
+		agents = append(agents, added.ID)
+	}
+	for _, id := range agents {
+		harness.Eventually(t, 2*harness.Patience, func() error {
+			agent, err := site.Client.WorkspaceAgent(harness.Context(t, harness.Patience), id)
+			if err != nil {
+				return err
+			}
+			return harness.In(agent, codersdk.WorkspaceAgentConnected, codersdk.WorkspaceAgentLifecycleReady)
+		})
+	}
+	threads, memory, kept := site.Threads(), site.Memory(), int64(0)
+	for round := range rounds {
+		var all errgroup.Group
+		began := time.Now()
+		shells := make([]*terminal, machines*each)
+		for n := range shells {
+			all.Go(func() error {
+				conn, err := workspacesdk.New(site.Client).AgentReconnectingPTY(context.Background(), workspacesdk.WorkspaceAgentReconnectingPTYOpts{
+					AgentID: agents[n%machines], Reconnect: uuid.New(), Width: 80, Height: 24, BackendType: "buffered", Command: "cat",
+				})
+				if err != nil {
+					return err
+				}
+				shells[n] = readTerminal(t, conn)
+				_, err = fmt.Fprintf(conn, `{"data":"crowd-%d-%d\r"}`, round, n)
+				return err
+			})
+		}
+		require.NoError(t, all.Wait())
+		opened := time.Since(began)
+		for n, shell := range shells {
+			shell.waitFor(fmt.Sprintf("crowd-%d-%d\r\ncrowd-%d-%d", round, n, round, n))
+		}
+		t.Logf("all open after %v, all have answered after %v; %d MiB more", opened, time.Since(began), (site.Memory()-memory)>>20)
+		require.EqualValues(t, machines*each, site.Metric("moorline_terminals"))
+		require.Equal(t, threads, site.Threads(), "no terminal has a thread")
+		require.Less(t, site.Memory()-memory, int64(allowed))
+		for _, shell := range shells {
+			shell.close()
+		}
+		harness.Eventually(t, harness.Patience, func() error {
+			if open := site.Metric("moorline_terminals"); open != 0 {
+				return fmt.Errorf("%v terminals are still open", open)
+			}
+			return nil
+		})
+		// By then the allocator has what it wants.
+		if round == 1 {
+			kept = site.Memory()
+		}
+	}
+	require.Less(t, site.Memory()-kept, int64(8<<20), "each crowd leaves something behind")
+	require.Equal(t, threads, site.Threads())
+	require.NotContains(t, site.Log(), "panicked")
 }

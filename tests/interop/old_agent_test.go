@@ -1,6 +1,9 @@
 package interop
 
 import (
+	"io"
+	"net"
+	"net/http"
 	"path/filepath"
 	"testing"
 	"time"
@@ -8,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/coder/coder/v2/codersdk"
+	"github.com/coder/coder/v2/codersdk/workspacesdk"
 
 	"moorline.test/interop/internal/harness"
 )
@@ -68,4 +72,38 @@ url = "http://127.0.0.1:1/"
 func TestOldAgentComesBackAfterARestart(t *testing.T) {
 	t.Parallel()
 	serverRestart(t, harness.AgentOld, func(s *harness.Site) { s.Kill() })
+}
+
+// TestTerminalsAndPortsOfAnOldAgent: what is inside of machines is the same as with the current release, but for
+// containers, of which the old one knows nothing.
+func TestTerminalsAndPortsOfAnOldAgent(t *testing.T) {
+	t.Parallel()
+	site := harness.NewSite(t, "")
+	agent := site.StartAgent(harness.AgentOptions{Release: harness.AgentOld})
+	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
+	opts := ptyOf(site)
+	opts.BackendType = "" // the old one does not know the choice
+	shell := openTerminal(t, site.Client, opts)
+	shell.sum(30, 3)
+	shell.send(workspacesdk.ReconnectingPTYRequest{Height: 41, Width: 137})
+	shell.typing("kept=yes; stty size\r")
+	shell.waitFor("41 137")
+	shell.close()
+	again := openTerminal(t, site.Client, opts)
+	again.typing("echo kept=$kept.\r")
+	again.waitFor("kept=yes.")
+	again.typing("exit\r")
+	require.ErrorIs(t, again.ended(), io.EOF)
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	require.Equal(t, "tcp", listedPort(t, site, listener).Network)
+	_, err = containers(t, site, nil)
+	require.Equal(t, http.StatusNotFound, harness.Status(err), "%v", err)
+	shown := site.SignedIn(harness.Owner).Coder("show", "dev")
+	require.Zero(t, shown.Code)
+	require.Contains(t, shown.Stdout, "v2.10.0")
+	require.NotContains(t, shown.Stderr, "listening ports")
+	require.NoError(t, agent.Alive())
 }

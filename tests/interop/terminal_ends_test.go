@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -268,9 +267,6 @@ func TestTerminalsAreInTheConnectionLog(t *testing.T) {
 // TestTheScreenIsRightAfterAReload is failure story 33: a program on the alternate screen, left and found again.
 func TestTheScreenIsRightAfterAReload(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("screen"); err != nil {
-		require.NoError(t, err, "the tests need screen")
-	}
 	site, _ := readySite(t, "")
 	opts := ptyOf(site)
 	opts.BackendType = "screen"

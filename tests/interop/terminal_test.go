@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +38,10 @@ func openTerminal(t testing.TB, client *codersdk.Client, opts workspacesdk.Works
 	defer cancel()
 	conn, err := workspacesdk.New(client).AgentReconnectingPTY(ctx, opts)
 	require.NoError(t, err)
+	return readTerminal(t, conn)
+}
+
+func readTerminal(t testing.TB, conn net.Conn) *terminal {
 	term := &terminal{t: t, conn: conn, more: make(chan struct{}, 1)}
 	t.Cleanup(term.close)
 	go term.read()
@@ -88,22 +92,53 @@ func (s *terminal) text() string {
 // waitFor waits until the output holds this, and returns all of it.
 func (s *terminal) waitFor(what string) string {
 	s.t.Helper()
-	deadline := time.After(harness.Patience)
-	for {
-		text := s.text()
-		if strings.Contains(text, what) {
-			return text
-		}
+	return s.waitWithin(what, harness.Patience)
+}
+
+func (s *terminal) waitWithin(what string, within time.Duration) string {
+	s.t.Helper()
+	deadline := time.After(within)
+	for seen := 0; ; {
 		s.mu.Lock()
+		// What was looked through is not looked through again: there may be megabytes.
+		found := bytes.Contains(s.output.Bytes()[max(0, seen-len(what)):], []byte(what))
+		seen = s.output.Len()
 		err := s.err
 		s.mu.Unlock()
-		require.NoError(s.t, err, "%q does not come: %q", what, text)
+		if found {
+			return s.text()
+		}
+		if err != nil {
+			require.NoError(s.t, err, "%q does not come: %q", what, s.text())
+		}
 		select {
 		case <-s.more:
 		case <-deadline:
-			require.Fail(s.t, "nothing comes", "%q is not in %q", what, text)
+			require.Fail(s.t, "nothing comes", "%q is not in %q", what, s.text())
 		}
 	}
+}
+
+// keys types one key after another into a program that does nothing but to be typed into, and says how long their
+// echoes took, the shortest first.
+func (s *terminal) keys(count int) []time.Duration {
+	s.t.Helper()
+	var took []time.Duration
+	for range count {
+		before := len(s.text())
+		began := time.Now()
+		s.typing("k")
+		for len(s.text()) == before {
+			select {
+			case <-s.more:
+			case <-time.After(harness.Patience):
+				require.Fail(s.t, "a key has no echo")
+			}
+		}
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	return took
 }
 
 // ended waits for the end of the connection and says how that was.

@@ -14,6 +14,13 @@ const PIECE = 4096;
 const WAITING_BYTES = 24 * 1024 * 1024;
 // Text that a program may put on the clipboard, in characters of base64.
 const CLIPBOARD_CHARS = 1024 * 1024;
+// Who comes back to a shell is first shown what it has printed before: so many bytes at most, in one go
+// (agent/reconnectingpty/buffered.go, v2.24.0). Questions in it, such as where the cursor stands, were answered then;
+// another answer would be typed into whatever runs now.
+const REPLAY_BYTES = 64 * 1024;
+const REPLAY_MS = 300;
+// What the emulator answers by itself.
+const ANSWER = /^\x1b(?:\[[?>=]?[\d;]*(?:\$y|[cnRt])|[\]P_])/;
 // A gap between two ticks as long as this means that the machine slept.
 const TICK_MS = 5000;
 const SLEPT_MS = 30000;
@@ -35,6 +42,10 @@ let socket = null;
 let onEnter = null;
 let runsCommand = false;
 let locked = false;
+// The shell has printed something before this connection.
+let known = false;
+// Messages of what it has printed before that are not drawn yet.
+let replaying = 0;
 
 function say(kind, sentence) {
   if (stateLine.textContent !== sentence) stateLine.textContent = sentence;
@@ -51,6 +62,7 @@ function sendSize() {
 }
 
 function rename(id) {
+  known = id === shell;
   shell = id;
   query.set('reconnect', id);
   history.replaceState(null, '', `${location.pathname}?${query}`);
@@ -86,6 +98,8 @@ function connect() {
   socket = mine;
   let opened = false;
   let heard = false;
+  let replay = known ? REPLAY_BYTES : 0;
+  let replayEnd = 0;
   let waiting = 0;
   let silence = setTimeout(() => mine.close(), PATIENCE_MS);
   mine.addEventListener('open', () => {
@@ -98,6 +112,8 @@ function connect() {
     if (socket !== mine) return;
     if (!heard) {
       heard = true;
+      known = true;
+      replayEnd = performance.now() + REPLAY_MS;
       clearTimeout(silence);
       backoff.reset();
       // What comes first is the screen as it is, which must not be drawn upon an older one.
@@ -106,8 +122,12 @@ function connect() {
     }
     const bytes = new Uint8Array(event.data);
     waiting += bytes.length;
+    const old = replay > 0 && performance.now() < replayEnd;
+    replay -= bytes.length;
+    if (old) replaying += 1;
     term.write(bytes, () => {
       waiting -= bytes.length;
+      if (old) replaying -= 1;
       if (waiting === 0 && socket === null && !locked) backoff.hurry();
     });
     if (waiting > WAITING_BYTES) {
@@ -226,7 +246,9 @@ function type(text) {
     onEnter();
   }
 }
-term.onData(type);
+term.onData((text) => {
+  if (replaying === 0 || !ANSWER.test(text)) type(text);
+});
 term.onBinary(type);
 
 async function copySelection() {

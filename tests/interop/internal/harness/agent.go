@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,6 +30,10 @@ type AgentOptions struct {
 	Token string
 	// Env is added to the environment, `NAME=value`.
 	Env []string
+	// UID is another user to run it as, which only root can; 0: whoever runs the tests.
+	UID uint32
+	// Under is a command that runs it, `nsenter …`.
+	Under []string
 }
 
 // Agent is one running agent process.
@@ -59,7 +64,8 @@ func (s *Site) StartAgent(opts AgentOptions) *Agent {
 	}
 	// --no-reap: the tests may run as process 1 of a container, where the agent
 	// would fork a parent that hides its exit status.
-	cmd := exec.Command(bin, "agent", "--no-reap")
+	line := append(slices.Clone(opts.Under), bin, "agent", "--no-reap")
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir = dir
 	cmd.Env = append(s.toolEnv(dir, opts.Token),
 		"CODER_AGENT_LOG_DIR="+dir,
@@ -70,6 +76,10 @@ func (s *Site) StartAgent(opts AgentOptions) *Agent {
 		"CODER_AGENT_DEBUG_ADDRESS=127.0.0.1:0",
 	)
 	cmd.Env = append(cmd.Env, opts.Env...)
+	if opts.UID != 0 {
+		s.giveTo(dir, opts.UID)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: opts.UID, Gid: opts.UID}}
+	}
 	a := &Agent{
 		Home:  filepath.Join(dir, "home"),
 		t:     s.t,
@@ -80,6 +90,20 @@ func (s *Site) StartAgent(opts AgentOptions) *Agent {
 		a.child.showOnFailure(s.t, opts.Release)
 	})
 	return a
+}
+
+// giveTo makes a folder below the site's somebody else's.
+func (s *Site) giveTo(dir string, uid uint32) {
+	s.t.Helper()
+	err := os.Chmod(s.Dir, 0o711)
+	for _, path := range []string{dir, filepath.Join(dir, "home"), filepath.Join(dir, "tmp")} {
+		if err == nil {
+			err = os.Chown(path, int(uid), int(uid))
+		}
+	}
+	if err != nil {
+		s.t.Fatalf("give %s to user %d: %v", dir, uid, err)
+	}
 }
 
 // RunTool runs the current release's binary once, in an environment like that of

@@ -38,3 +38,13 @@ func (s *Server) Memory() int64 {
 	}
 	return kib << 10
 }
+
+// Threads is how many threads the server has.
+func (s *Server) Threads() int {
+	s.t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", s.child.cmd.Process.Pid))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(all)
+}

@@ -17,6 +17,8 @@ type Network struct {
 
 	args []string
 	box  *MiddleboxOptions
+	// listen is another address for the server.
+	listen string
 }
 
 // IdleCut is how long a connection may be silent in the network WebSockets.
@@ -52,6 +54,9 @@ func Behind(opts MiddleboxOptions, args ...string) Network {
 func NewSiteOn(t testing.TB, network Network, agent string, args ...string) *Site {
 	t.Helper()
 	args = append(args, network.args...)
+	if network.listen != "" {
+		return siteOf(startServerAt(t, network.listen, args...), agent)
+	}
 	if network.box == nil {
 		return siteOf(StartServer(t, args...), agent)
 	}

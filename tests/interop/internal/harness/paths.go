@@ -26,7 +26,8 @@ const (
 )
 
 // programs are run by the tests beside those of the cache.
-var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "vi", "tmux", "sh"}
+var programs = []string{"git", "ssh", "scp", "sftp", "ssh-agent", "ssh-add", "ssh-keygen", "rsync", "xauth", "vi", "tmux", "screen", "sh",
+	"ip", "unshare", "nsenter", "bindfs"}
 
 // CheckSetup says what is missing before any test starts, so that a wrong
 // environment is one clear line and not thirty failures.

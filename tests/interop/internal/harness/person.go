@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type Person struct {
 	Bin string
 	// Env is added to the environment of each command, `NAME=value`.
 	Env []string
+	// Under is a command that runs all others, `nsenter …`.
+	Under []string
 
 	server *Server
 	t      testing.TB
@@ -117,7 +120,8 @@ func (p *Person) Run(opts RunOptions, program string, args ...string) Output {
 	if opts.Within == 0 {
 		opts.Within = Patience
 	}
-	return run(p.t, append(p.env(), opts.Env...), opts.Stdin, opts.Within, program, args...)
+	line := p.line(program, args)
+	return run(p.t, append(p.env(), opts.Env...), opts.Stdin, opts.Within, line[0], line[1:]...)
 }
 
 // Must runs the coder command, which has to succeed, and returns its output.
@@ -167,8 +171,13 @@ func (p *Person) TerminalProgram(program string, args ...string) *Session {
 
 func (p *Person) session(terminal bool, program string, args ...string) *Session {
 	p.t.Helper()
-	cmd := exec.Command(program, args...)
+	line := p.line(program, args)
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Dir = p.Home
 	cmd.Env = p.env()
 	return startSession(p.t, cmd, terminal)
+}
+
+func (p *Person) line(program string, args []string) []string {
+	return append(append(slices.Clone(p.Under), program), args...)
 }

@@ -37,7 +37,10 @@ func startProcess(t testing.TB, cmd *exec.Cmd, logPath string) *process {
 		cmd.Stdout = log
 	}
 	// A test binary that is killed must not leave servers and agents behind.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", cmd.Path, err)
 	}

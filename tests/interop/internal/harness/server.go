@@ -42,6 +42,11 @@ type Server struct {
 // StartServer starts a server on a free port and a new file; args follow `serve`.
 func StartServer(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return startServerAt(t, "127.0.0.1:0", args...)
+}
+
+func startServerAt(t testing.TB, listen string, args ...string) *Server {
+	t.Helper()
 	bin, err := moorlineBin()
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +68,7 @@ func StartServer(t testing.TB, args ...string) *Server {
 		}
 	}
 	s := &Server{Dir: dir, bin: bin, file: filepath.Join(dir, "m.db"), args: args, t: t}
-	s.start("127.0.0.1:0")
+	s.start(listen)
 	s.Front = s.URL
 	t.Cleanup(func() {
 		s.child.kill()
@@ -204,4 +209,39 @@ func (s *Server) verb(stdin string, args ...string) string {
 // Path is the absolute address of an API path of this server.
 func (s *Server) Path(format string, args ...any) string {
 	return s.URL.Scheme + "://" + s.URL.Host + fmt.Sprintf(format, args...)
+}
+
+// Refuses starts the server on another file, which it has to refuse, and returns what it says.
+func (s *Server) Refuses(file string, args ...string) string {
+	s.t.Helper()
+	out := run(s.t, s.env(), "", Patience, s.bin, append([]string{"serve", "--file", file, "--listen", "127.0.0.1:0"}, args...)...)
+	if out.Code == 0 {
+		s.t.Fatalf("the server did not refuse %s: %s", file, out.Stdout)
+	}
+	return out.Stderr
+}
+
+// MoveTo has the server use a copy of its file in another folder from now on.
+func (s *Server) MoveTo(dir string, args ...string) {
+	s.t.Helper()
+	s.Terminate()
+	all, err := filepath.Glob(s.file + "*")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	moved := filepath.Join(dir, filepath.Base(s.file))
+	for _, from := range all {
+		if info, err := os.Stat(from); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		content, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(moved+strings.TrimPrefix(from, s.file), content, 0o600)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.file, s.args = moved, append(s.args, args...)
+	s.StartAgain()
 }
