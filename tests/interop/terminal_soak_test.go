@@ -66,7 +66,8 @@ func TestTerminalsLiveLong(t *testing.T) {
 	open()
 	work(phase)
 	agent.Kill()
-	site.StartAgent(harness.AgentOptions{})
+	// For a moment the one that was killed is still taken for connected.
+	site.StartAgent(harness.AgentOptions{}).WaitCount(harness.LogManifest, 1, harness.Patience)
 	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
 	open()
 	work(2 * phase)
