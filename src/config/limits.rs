@@ -159,3 +159,10 @@ pub const ANSWERS_MEMORY: usize = 256 * 1024 * 1024;
 /// How long such a request waits at most; longer than any provider's deadline, and than a queue in front of it
 /// should be.
 pub const PARKED_PATIENCE: Duration = Duration::from_secs(60);
+/// Agents that the server itself keeps in reach, for terminals and to ask them: as many as one peer may have
+/// tunnels. About 8 KiB each without connections.
+pub const REACHED_AGENTS: usize = 1_024;
+/// Connections of the server to agents: terminals, and questions under way. Each costs 80 KiB of TCP buffers,
+/// touched as they fill, and 96 KiB at most between its user and the peer's thread: 352 MiB if everybody stopped
+/// reading at the same time. An idle terminal costs about 20 KiB, its socket included.
+pub const INNER_CONNECTIONS: usize = 2_048;

@@ -136,7 +136,7 @@ func TestPortsOfASlowAgent(t *testing.T) {
 	listedPort(t, site, listener)
 	ask := func(client *codersdk.Client) (codersdk.WorkspaceAgentListeningPortsResponse, time.Duration, error) {
 		began := time.Now()
-		got, err := client.WorkspaceAgentListeningPorts(harness.Context(t, harness.Patience), site.AgentID)
+		got, err := client.WorkspaceAgentListeningPorts(harness.Context(t, 2*harness.Patience), site.AgentID)
 		return got, time.Since(began), err
 	}
 	time.Sleep(1100 * time.Millisecond) // What was said before is forgotten.
@@ -157,6 +157,7 @@ func TestPortsOfASlowAgent(t *testing.T) {
 
 	time.Sleep(1100 * time.Millisecond)
 	agent.Signal(syscall.SIGSTOP)
+	time.Sleep(200 * time.Millisecond) // On a busy machine a signal takes its time, and the agent answers in between.
 	_, took, err = ask(other)
 	require.Equal(t, http.StatusInternalServerError, harness.Status(err), "%v", err)
 	require.ErrorContains(t, err, "did not answer")

@@ -16,21 +16,16 @@ use uuid::Uuid;
 use super::door::{Dial, Door, Order};
 use super::identity::{Own, announcement, own, remote};
 use super::link::{Link, Outbox};
+use crate::config::limits::{INNER_CONNECTIONS, REACHED_AGENTS};
 use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mail, Mailbox};
 use crate::tailnet::derp::{PortId, Sent, Switch};
-use crate::tailnet::{Seat, TUNNELS_PER_PEER, Tailnet, Who, admission};
+use crate::tailnet::{Seat, Tailnet, Who, admission};
 use crate::wire::derp::{KEY_BYTES, is_disco, kind, peek};
 use crate::wire::disco;
 use crate::wire::proto::tailnet::coordinate_response::PeerUpdate;
 use crate::wire::proto::tailnet::coordinate_response::peer_update::Kind;
 
-/// Agents that are kept in reach; as many as one peer may have tunnels. About 8 KiB each without
-/// connections.
-const LINKS: usize = TUNNELS_PER_PEER;
-/// Connections in all. Each costs 80 KiB of TCP buffers, touched as they fill, and 96 KiB at most between
-/// user and thread: 352 MiB if everybody stopped reading at the same time. An idle one costs about 6 KiB.
-const CALLS: usize = 2_048;
 /// An agent without connections is kept in reach for this long, so that the next one needs no handshake.
 const IDLE: Duration = Duration::from_secs(10 * 60);
 /// Letters from coordinator and relay that wait; either has one in flight at most.
@@ -208,8 +203,9 @@ impl Node {
 
     fn dial(&mut self, dial: Dial, now: Instant) {
         let (agent, pipe) = (dial.agent, &dial.pipe);
-        if self.by_call.len() >= CALLS {
-            return pipe.end(Some(format!("dial: the server holds {CALLS} connections to agents and no more")));
+        if self.by_call.len() >= INNER_CONNECTIONS {
+            return pipe
+                .end(Some(format!("dial: the server holds {INNER_CONNECTIONS} connections to agents and no more")));
         }
         if !self.links.contains_key(&agent)
             && let Err(why) = self.reach(agent, now)
@@ -225,11 +221,11 @@ impl Node {
 
     /// Opens the tunnel to an agent.
     fn reach(&mut self, agent: AgentId, now: Instant) -> Result<(), String> {
-        if self.links.len() >= LINKS {
+        if self.links.len() >= REACHED_AGENTS {
             let idle = self.links.iter().filter(|(_, link)| link.calls() == 0).min_by_key(|(_, link)| link.idle_since);
             match idle.map(|(agent, _)| *agent) {
                 Some(agent) => self.forget(agent),
-                None => return Err(format!("the server holds connections to {LINKS} agents and no more")),
+                None => return Err(format!("the server holds connections to {REACHED_AGENTS} agents and no more")),
             }
         }
         let (seat, _) = self.places(now);
