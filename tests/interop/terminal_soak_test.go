@@ -66,9 +66,9 @@ func TestTerminalsLiveLong(t *testing.T) {
 	open()
 	work(phase)
 	agent.Kill()
-	// For a moment the one that was killed is still taken for connected.
-	site.StartAgent(harness.AgentOptions{}).WaitCount(harness.LogManifest, 1, harness.Patience)
-	site.WaitState(codersdk.WorkspaceAgentLifecycleReady)
+	site.WaitStatus(codersdk.WorkspaceAgentDisconnected, time.Minute)
+	site.StartAgent(harness.AgentOptions{})
+	site.WaitStatus(codersdk.WorkspaceAgentConnected, time.Minute)
 	open()
 	work(2 * phase)
 }

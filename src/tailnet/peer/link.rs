@@ -67,6 +67,8 @@ pub(super) struct Link {
     ended: Vec<u64>,
     /// It has announced what belongs to another, and that was said.
     pub(super) is_accused: bool,
+    /// The relay could not pass on what was sent last: the agent has no connection to it at present.
+    pub(super) is_unheard: bool,
     /// Since when there have been no connections.
     pub(super) idle_since: Instant,
     tick_at: Instant,
@@ -87,6 +89,7 @@ impl Link {
             over: Vec::new(),
             ended: Vec::new(),
             is_accused: false,
+            is_unheard: false,
             idle_since: now,
             tick_at: now + TICK,
             index,
@@ -207,6 +210,11 @@ impl Link {
             self.tick_at = now + if self.calls.is_empty() { IDLE_TICK } else { TICK };
             if let (Some(remote), Some(tunnel)) = (&self.remote, &mut self.tunnel) {
                 let key = remote.key;
+                // After a restart of the server the agent may be back at the coordinator before it is back at
+                // the relay; the protocol's own next try would be 5 s later.
+                if self.is_unheard && !self.calls.is_empty() {
+                    tunnel.retry(&mut |message| out.push(key, message));
+                }
                 tunnel.tick(&mut |message| out.push(key, message));
             }
         }
@@ -334,9 +342,11 @@ impl Link {
         }
         for call in self.calls.values() {
             let begin = self.ready_at.filter(|_| call.line.is_none());
-            for at in [begin, call.deadline, call.over, call.linger].into_iter().flatten() {
-                due = due.min(at);
-            }
+            let times = match call.linger {
+                Some(until) => [Some(until), None, None],
+                None => [begin, call.deadline, call.over],
+            };
+            due = times.into_iter().flatten().fold(due, Instant::min);
         }
         due
     }

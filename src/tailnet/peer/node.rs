@@ -18,7 +18,7 @@ use super::identity::{Own, announcement, own, remote};
 use super::link::{Link, Outbox};
 use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mail, Mailbox};
-use crate::tailnet::derp::{PortId, Switch};
+use crate::tailnet::derp::{PortId, Sent, Switch};
 use crate::tailnet::{Seat, TUNNELS_PER_PEER, Tailnet, Who, admission};
 use crate::wire::derp::{KEY_BYTES, is_disco, kind, peek};
 use crate::wire::disco;
@@ -448,7 +448,10 @@ impl Node {
         let mut rest = self.outbox.bytes.as_slice();
         for (to, length) in self.outbox.messages.drain(..) {
             let Some((message, after)) = rest.split_at_checked(length) else { break };
-            turn.send(port, &to, message, now);
+            let sent = turn.send(port, &to, message, now);
+            if let Some(link) = self.by_key.get(&to).and_then(|agent| self.links.get_mut(agent)) {
+                link.is_unheard = sent != Sent::Forwarded;
+            }
             rest = after;
         }
         turn.end_with_mail();

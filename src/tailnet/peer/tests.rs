@@ -277,3 +277,14 @@ fn counts_no_message_beyond_what_a_key_is_good_for() {
     assert!(!is_worn_out(&data(u64::MAX - (1 << 13) - 1)) && !is_worn_out(&data(0)));
     assert!(!is_worn_out(&[4, 0, 0, 0]) && !is_worn_out(&[0xff; 32]));
 }
+
+#[test]
+fn a_handshake_that_nobody_heard_is_begun_again_at_once() {
+    let (mut one, mut other) = tunnels();
+    one.seal(&packet(OWN, AGENT), &mut |_| {});
+    let mut messages = Vec::new();
+    one.retry(&mut |bytes| messages.push(bytes.to_vec()));
+    assert_eq!(messages.len(), 1);
+    assert_eq!(exchange(&mut one, &mut other, messages).1.len(), 1, "what waited is there");
+    one.retry(&mut |_| panic!("the keys are fresh"));
+}

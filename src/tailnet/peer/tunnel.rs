@@ -1,5 +1,7 @@
 //! WireGuard with one peer, without I/O.
 
+use std::time::Duration;
+
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 
@@ -14,12 +16,17 @@ const MESSAGE_BYTES: usize = 2_048;
 /// Messages that a key is good for; the protocol's own figure (REJECT_AFTER_MESSAGES).
 const MESSAGES: u64 = u64::MAX - (1 << 13);
 
+/// Time that a key is good for; the protocol's own figure (REJECT_AFTER_TIME).
+const REJECT_AFTER: Duration = Duration::from_secs(180);
+
 /// What is needed of WireGuard, so that the library can be exchanged. Messages are given to `send`.
 pub(super) trait Tunnel: Send {
     /// Sends an inner packet. Before the first handshake is done, which this begins, it waits.
     fn seal(&mut self, packet: &[u8], send: &mut dyn FnMut(&[u8]));
     /// Takes a message from the peer, and gives the inner packet in it to `deliver`.
     fn open(&mut self, message: &[u8], send: &mut dyn FnMut(&[u8]), deliver: &mut dyn FnMut(&[u8]));
+    /// Begins a handshake anew if one is under way: the message of the last one went nowhere.
+    fn retry(&mut self, send: &mut dyn FnMut(&[u8]));
     /// Timers; to be called a few times a second.
     fn tick(&mut self, send: &mut dyn FnMut(&[u8]));
     /// Whether the peer has proven its key.
@@ -70,6 +77,16 @@ impl Tunnel for Boring {
         // What has waited for the handshake.
         while let TunnResult::WriteToNetwork(more) = self.tunnel.decapsulate(None, &[], self.scratch.as_mut_slice()) {
             send(more);
+        }
+    }
+
+    fn retry(&mut self, send: &mut dyn FnMut(&[u8])) {
+        let is_fresh = self.tunnel.time_since_last_handshake().is_some_and(|age| age < REJECT_AFTER);
+        if !is_fresh
+            && let TunnResult::WriteToNetwork(message) =
+                self.tunnel.format_handshake_initiation(self.scratch.as_mut_slice(), true)
+        {
+            send(message);
         }
     }
 
