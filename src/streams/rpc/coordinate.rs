@@ -91,8 +91,9 @@ impl Calls {
         }
     }
 
-    /// Gives tunnels that must be looked up to the pool.
+    /// Gives tunnels that must be looked up to the pool, and lets those go who have said goodbye.
     pub(super) fn start_checks(&mut self, now: Instant) {
+        self.let_go(now);
         let due: Vec<u32> = self
             .table
             .iter()
@@ -109,9 +110,25 @@ impl Calls {
         }
     }
 
+    fn let_go(&mut self, now: Instant) {
+        let said =
+            |call: &Call| matches!(&call.state, State::Coordinate(one) if one.goodbye.is_some_and(|at| at <= now));
+        let due: Vec<u32> = self.table.iter().filter(|(_, call)| said(call)).map(|(id, _)| *id).collect();
+        let app = self.side.app().clone();
+        for id in due {
+            if let Some(coordination) = self.coordination(id) {
+                coordination.say_goodbye(&app);
+            }
+            self.end_coordination(id, None);
+        }
+    }
+
     pub(super) fn checks_deadline(&self) -> Option<Instant> {
         let due = self.table.values().filter_map(|call| match &call.state {
-            State::Coordinate(one) => one.check.as_ref().filter(|check| check.tag.is_none()).map(|check| check.due),
+            State::Coordinate(one) => {
+                let check = one.check.as_ref().filter(|check| check.tag.is_none()).map(|check| check.due);
+                check.into_iter().chain(one.goodbye).min()
+            }
             _ => None,
         });
         due.min()
@@ -127,7 +144,9 @@ impl Calls {
         let app = self.side.app().clone();
         let coordination = self.coordination(id)?;
         let next = match outcome {
-            Outcome::Value(value) => coordination.checked(&app, value.downcast::<bool>().is_ok_and(|allowed| *allowed)),
+            Outcome::Value(value) => {
+                coordination.checked(&app, now, value.downcast::<bool>().is_ok_and(|allowed| *allowed))
+            }
             Outcome::Busy(pause) => {
                 if let Some(check) = &mut coordination.check {
                     (check.tag, check.due) = (None, now + pause);

@@ -1,7 +1,7 @@
 //! One coordination stream: what its peer may ask, and the order in which that is done.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::Shared;
 use crate::domain::absent::{Absent, Pass};
@@ -14,6 +14,10 @@ use crate::tailnet::admission::{self, peer_id};
 use crate::wire::proto::tailnet::{CoordinateRequest, CoordinateResponse};
 use prost::Message;
 
+/// Time between an agent's goodbye and the word of it to its partners. They drop what comes from an agent that
+/// is gone, and its last words, such as the ends of sessions, may still be on their way through the relay. The
+/// agent waits for the end of this stream (tailnet/controllers.go Close, v2.24.0).
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Requests of one stream that wait for the one before them. Beyond it the stream's credit is held back,
 /// so that its peer must wait, too; the real server's buffer has the same size (tailnet/coordinator.go
 /// RequestBufferSize, v2.24.0). Together with what one window of credit brings: 256 KiB.
@@ -52,6 +56,8 @@ pub(super) struct Coordination {
     pub(super) withheld: usize,
     /// There is something in the inbox that the peer has no room for.
     pub(super) held: bool,
+    /// The agent has said goodbye, and its partners are told then.
+    pub(super) goodbye: Option<Instant>,
 }
 
 /// A tunnel that is being looked up.
@@ -89,7 +95,16 @@ impl Coordination {
     /// authorised anew.
     pub(super) fn new(app: &Shared, seat: Seat, rule: Rule, journal: Option<Journal>) -> Coordination {
         app.absent.remove(seat.peer());
-        Coordination { seat, rule, journal, waiting: VecDeque::new(), check: None, withheld: 0, held: false }
+        Coordination {
+            seat,
+            rule,
+            journal,
+            waiting: VecDeque::new(),
+            check: None,
+            withheld: 0,
+            held: false,
+            goodbye: None,
+        }
     }
 
     /// Bytes of requests that wait.
@@ -122,10 +137,10 @@ impl Coordination {
 
     /// The tunnel was looked up: the request goes on, or is refused. The text is vague on purpose: nobody
     /// learns which agents there are (tailnet/tunnel.go ClientUserCoordinateeAuth, v2.24.0).
-    pub(super) fn checked(&mut self, app: &Shared, allowed: bool) -> Option<Next> {
+    pub(super) fn checked(&mut self, app: &Shared, now: Instant, allowed: bool) -> Option<Next> {
         let check = self.check.take()?;
         Some(match allowed {
-            true => self.apply(app, check.request),
+            true => self.apply(app, now, check.request),
             false => Next::Refused("workspace agent not found or you do not have permission".into()),
         })
     }
@@ -152,13 +167,13 @@ impl Coordination {
                 }
                 Err(text) => Next::Refused(format!("parse add tunnel id: {text}")),
             },
-            _ => self.apply(app, request),
+            _ => self.apply(app, now, request),
         }
     }
 
     /// Does what a request asks, in the order of the real server: the node, the tunnels, the goodbye, the
     /// handshakes (tailnet/coordinator.go handleRequest, v2.24.0).
-    fn apply(&mut self, app: &Shared, request: CoordinateRequest) -> Next {
+    fn apply(&mut self, app: &Shared, now: Instant, request: CoordinateRequest) -> Next {
         let tailnet = &app.tailnet;
         let mut told = Vec::new();
         if let Some(node) = request.update_self.and_then(|update| update.node) {
@@ -193,10 +208,11 @@ impl Coordination {
             }
         }
         if request.disconnect.is_some() {
-            tailnet.disconnect(&self.seat);
-            if let Some(journal) = &mut self.journal {
-                journal.end(Ending::Closed);
+            if matches!(self.rule, Rule::Agent(..)) && !tailnet.partners(self.seat.peer()).is_empty() {
+                self.goodbye = Some(now + LAST_WORDS);
+                return Next::Done(told);
             }
+            self.say_goodbye(app);
             return Next::Goodbye;
         }
         for ready in request.ready_for_handshake {
@@ -206,6 +222,15 @@ impl Coordination {
             }
         }
         Next::Done(told)
+    }
+
+    /// The peer is gone for its partners at once.
+    pub(super) fn say_goodbye(&mut self, app: &Shared) {
+        self.goodbye = None;
+        app.tailnet.disconnect(&self.seat);
+        if let Some(journal) = &mut self.journal {
+            journal.end(Ending::Closed);
+        }
     }
 
     /// With what a client was admitted.
@@ -226,6 +251,7 @@ impl Coordination {
     /// The peer leaves. Without effect if it has said goodbye, or a newer stream has taken its place.
     pub(super) fn leave(&mut self, app: &Shared, gone: Gone) {
         let ending = match gone {
+            Gone::Lost if self.goodbye.is_some() => return self.say_goodbye(app),
             Gone::Lost => {
                 if app.tailnet.lose(&self.seat) {
                     Absent::add(app, self.seat.peer(), self.pass());
