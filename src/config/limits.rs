@@ -166,3 +166,5 @@ pub const REACHED_AGENTS: usize = 1_024;
 /// touched as they fill, and 96 KiB at most between its user and the peer's thread: 352 MiB if everybody stopped
 /// reading at the same time. An idle terminal costs about 20 KiB, its socket included.
 pub const INNER_CONNECTIONS: usize = 2_048;
+/// Terminals of one person, so that nobody takes all of [`INNER_CONNECTIONS`]; further ones are answered 429.
+pub const TERMINALS_PER_USER: usize = 256;

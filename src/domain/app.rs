@@ -16,7 +16,7 @@ use super::synthetic::Ids;
 use super::trust;
 use crate::config::regions::EMBEDDED_ID;
 use crate::config::{Settings, limits};
-use crate::model::{AgentId, Timestamp};
+use crate::model::{AgentId, Timestamp, UserId};
 use crate::ops::budget::Budget;
 use crate::ops::hub::Hub;
 use crate::ops::jobs::Jobs;
@@ -75,6 +75,8 @@ pub struct App {
     pub answers: Places<AgentId>,
     /// See above.
     pub answers_memory: Budget,
+    /// Terminals of people.
+    pub shells: Places<UserId>,
     /// The programs that machines and people download.
     pub programs: Programs,
     /// The `rpc-N` pool.
@@ -99,7 +101,7 @@ impl App {
         let tailnet = Tailnet::new(keys.clone());
         let relay = Switch::new(keys.clone(), metrics.relay.clone(), limits::RELAY_STRANGERS);
         Ok(App {
-            peer: Peer::start(tailnet.clone(), relay.clone(), EMBEDDED_ID)?,
+            peer: Peer::start(tailnet.clone(), relay.clone(), EMBEDDED_ID, metrics.peer.clone())?,
             deployment_id: store.deployment_id(),
             presence: Presence::default(),
             absent: Absent::default(),
@@ -116,6 +118,7 @@ impl App {
             watchers: Places::default(),
             answers: Places::default(),
             answers_memory: Budget::new(limits::ANSWERS_MEMORY),
+            shells: Places::default(),
             programs: Programs::new(settings.bin_dir.clone()),
             metrics,
             started_at: Timestamp::now(),

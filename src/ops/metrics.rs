@@ -38,6 +38,8 @@ pub struct Metrics {
     pub tailnet_peers: Family<[(&'static str, &'static str); 1], Gauge>,
     /// Tunnels that the coordinator knows at present.
     pub tailnet_tunnels: Gauge,
+    /// The server's own place in the tailnet.
+    pub peer: PeerMetrics,
     /// Files being sent.
     pub downloads: Gauge,
     /// Public connections open, as the edge last said.
@@ -50,6 +52,15 @@ pub struct Metrics {
     pub relay: RelayMetrics,
     /// Of plugins.
     pub plugins: PluginMetrics,
+}
+
+/// What the server's own peer has at present.
+#[derive(Clone, Default)]
+pub struct PeerMetrics {
+    /// Agents that it keeps in reach.
+    pub agents: Gauge,
+    /// Connections to them.
+    pub connections: Gauge,
 }
 
 impl Metrics {
@@ -86,6 +97,9 @@ impl Metrics {
         registry.register("tailnet_peers", "Peers that the coordinator knows", tailnet_peers.clone());
         let tailnet_tunnels = Gauge::default();
         registry.register("tailnet_tunnels", "Tunnels that the coordinator knows", tailnet_tunnels.clone());
+        let peer = PeerMetrics::default();
+        registry.register("peer_agents", "Agents that the server itself keeps in reach", peer.agents.clone());
+        registry.register("peer_connections", "The server's own connections to agents", peer.connections.clone());
         let downloads = Gauge::default();
         registry.register("downloads", "Files being sent", downloads.clone());
         let connections = Gauge::default();
@@ -113,6 +127,7 @@ impl Metrics {
             terminals,
             tailnet_peers,
             tailnet_tunnels,
+            peer,
             downloads,
             connections,
             connections_accepted,

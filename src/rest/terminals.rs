@@ -8,6 +8,7 @@ use super::inside::connected;
 use super::reply::Reply;
 use super::request::{Call, Query};
 use super::{auth, json, websocket};
+use crate::config::limits::TERMINALS_PER_USER;
 use crate::domain::access::UserAuth;
 use crate::domain::credential::{Credential, Reach};
 use crate::domain::{Error, Fault, access, connection_log};
@@ -39,9 +40,13 @@ pub(super) fn pty(call: &Call<'_>) -> Result<Reply, Error> {
     connected(call, &agent, Fault::Unreachable)?;
     let beginning = shell(&call.query)?;
     websocket::upgrade_if(call, || {
+        let place = app.shells.take(credential.user, TERMINALS_PER_USER).ok_or_else(|| {
+            let text = format!("Your account has {TERMINALS_PER_USER} terminals open already; close some of them.");
+            Error::new(Fault::TooMany, text)
+        })?;
         let visitor = Visitor::admit(app, credential, agent.id.0)?;
         let program = connection_log::program(call.header("User-Agent").unwrap_or(""), "");
-        let opening = Opening { agent: agent.id, visitor, ip: call.peer.clone(), program, beginning };
+        let opening = Opening { agent: agent.id, visitor, place, ip: call.peer.clone(), program, beginning };
         Ok(terminal::open(app.clone(), opening))
     })
 }

@@ -12,9 +12,10 @@ use super::{Out, Stream};
 use crate::config::limits::{PING_PERIOD, STREAM_HIGH_WATER};
 use crate::domain::Shared;
 use crate::domain::connection_log::{Caller, Journal};
-use crate::model::AgentId;
+use crate::model::{AgentId, UserId};
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
+use crate::ops::places::Place;
 use crate::store::tunnels::Ending;
 use crate::tailnet::peer::{Conduit, State, Within};
 use crate::wire::proto::tailnet::Node;
@@ -66,6 +67,8 @@ pub struct Opening {
     pub agent: AgentId,
     /// The person, with the places that the terminal takes.
     pub visitor: Visitor,
+    /// Its place among the person's terminals.
+    pub place: Place<UserId>,
     /// Where they call from.
     pub ip: String,
     /// What they say that they are, for the connection log.
@@ -76,7 +79,7 @@ pub struct Opening {
 
 /// A terminal that dials once its socket is there.
 pub fn open(app: Shared, opening: Opening) -> Box<dyn Stream> {
-    let Opening { agent, visitor, ip, program, beginning } = opening;
+    let Opening { agent, visitor, place, ip, program, beginning } = opening;
     let caller = Caller { peer: Uuid::new_v4(), user: visitor.user(), ip, program };
     let topics = vec![Topic::AgentRevoked(agent)];
     Box::new(Terminal {
@@ -87,6 +90,7 @@ pub fn open(app: Shared, opening: Opening) -> Box<dyn Stream> {
         socket: ByteStream::default(),
         conduit: None,
         beginning,
+        _place: place,
         typed: Vec::new(),
         ended: false,
         heard: Instant::now(),
@@ -103,6 +107,7 @@ struct Terminal {
     /// Present from the opening of the socket to the end.
     conduit: Option<Conduit>,
     beginning: Vec<u8>,
+    _place: Place<UserId>,
     /// Bytes of the client for which there was no room.
     typed: Vec<u8>,
     ended: bool,

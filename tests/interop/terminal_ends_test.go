@@ -236,6 +236,8 @@ func TestManyTerminalsAtOnce(t *testing.T) {
 		}
 	}
 	require.EqualValues(t, many, site.Metric("moorline_terminals"))
+	require.EqualValues(t, many, site.Metric("moorline_peer_connections"))
+	require.EqualValues(t, 1, site.Metric("moorline_peer_agents"))
 	for _, shell := range terminals {
 		shell.close()
 	}
@@ -283,4 +285,20 @@ func TestTheScreenIsRightAfterAReload(t *testing.T) {
 	again.send(workspacesdk.ReconnectingPTYRequest{Height: 40, Width: 120})
 	again.typing("done\r")
 	again.waitFor("left=done.")
+}
+
+// One person cannot take what all have.
+func TestAPersonHasSoManyTerminals(t *testing.T) {
+	t.Parallel()
+	site, _ := readySite(t, "")
+	// As many as WATCHERS_OF_ONE lets there be of one agent, which is what one person may have in all.
+	const most = 256
+	for range most {
+		opts := ptyOf(site)
+		opts.Command = "cat"
+		openTerminal(t, site.Client, opts)
+	}
+	refused := refusal(t, site.Client, ptyOf(site))
+	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode())
+	require.Contains(t, refused.Message, "256 terminals")
 }

@@ -15,7 +15,7 @@ use super::stack::Stack;
 use super::tests::{AGENT, Dice, OWN};
 use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mailbox};
-use crate::ops::metrics::Metrics;
+use crate::ops::metrics::{Metrics, PeerMetrics};
 use crate::tailnet::derp::{Sent, Switch};
 use crate::tailnet::keys::Keys;
 use crate::tailnet::{Seat, Tailnet, Who};
@@ -43,7 +43,7 @@ impl Place {
         let keys = Keys::default();
         let tailnet = Tailnet::new(keys.clone());
         let relay = Switch::new(keys, Metrics::new().relay.clone(), 8);
-        let around = Surroundings { tailnet: tailnet.clone(), relay, region: 999 };
+        let around = Surroundings { tailnet: tailnet.clone(), relay, region: 999, metrics: PeerMetrics::default() };
         let (node, door) = Node::new(around).unwrap();
         Place { tailnet, node, door, pipes: Vec::new() }
     }

@@ -39,6 +39,7 @@ use self::node::{Node, Surroundings};
 use super::Tailnet;
 use super::derp::Switch;
 use crate::model::AgentId;
+use crate::ops::metrics::PeerMetrics;
 
 /// The handle to the thread. Cloning gives another one to the same thread.
 #[derive(Clone)]
@@ -51,8 +52,8 @@ pub struct Peer {
 impl Peer {
     /// Starts the thread. It takes its places in the tailnet when somebody dials for the first time. `region`
     /// is that of the relay.
-    pub fn start(tailnet: Tailnet, relay: Switch, region: u16) -> io::Result<Peer> {
-        let (node, door) = Node::new(Surroundings { tailnet, relay, region })?;
+    pub fn start(tailnet: Tailnet, relay: Switch, region: u16, metrics: PeerMetrics) -> io::Result<Peer> {
+        let (node, door) = Node::new(Surroundings { tailnet, relay, region, metrics })?;
         let address = node.address();
         std::thread::Builder::new().name("peer".into()).spawn(move || run(node))?;
         Ok(Peer { door, next: Arc::new(AtomicU64::new(1)), address })

@@ -19,6 +19,7 @@ use super::link::{Link, Outbox};
 use crate::config::limits::{INNER_CONNECTIONS, REACHED_AGENTS};
 use crate::model::{AgentId, NodeKey};
 use crate::ops::mail::{Address, ConnId, Mail, Mailbox};
+use crate::ops::metrics::PeerMetrics;
 use crate::tailnet::derp::{PortId, Sent, Switch};
 use crate::tailnet::{Seat, Tailnet, Who, admission};
 use crate::wire::derp::{KEY_BYTES, is_disco, kind, peek};
@@ -45,6 +46,8 @@ pub(super) struct Surroundings {
     pub(super) relay: Switch,
     /// The relay's region.
     pub(super) region: u16,
+    /// Where it is counted what there is.
+    pub(super) metrics: PeerMetrics,
 }
 
 /// The thread's state.
@@ -162,6 +165,8 @@ impl Node {
         self.packets(now);
         self.turns(now);
         self.post(now);
+        self.around.metrics.agents.set(i64::try_from(self.links.len()).unwrap_or(i64::MAX));
+        self.around.metrics.connections.set(i64::try_from(self.by_call.len()).unwrap_or(i64::MAX));
         Ok(())
     }
 
