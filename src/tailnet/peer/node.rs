@@ -33,6 +33,16 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 const LETTERS: usize = 16;
 /// Memory of a burst of packets, in or out, that is kept for the next, bytes.
 const BURST_BYTES: usize = 64 * 1024;
+/// A round that takes this much from the relay, bytes, is one of bulk output and not of keys: one full packet.
+const BULK_BYTES: usize = 1_024;
+/// So many such rounds one behind the other, and the next ones wait for [`PACE`].
+const BULK_ROUNDS: u32 = 4;
+/// A pause as long as this ends it.
+const BULK_PAUSE: Duration = Duration::from_millis(2);
+/// Time between two rounds of bulk output. Each packet by itself would wake this thread, the browser's loop and,
+/// with its acknowledgement, the agent; what comes in this time is handled at once. Keys on other terminals wait for it
+/// meanwhile, too.
+const PACE: Duration = Duration::from_micros(250);
 /// Longest sleep, so that nothing is overlooked for ever if a wake-up is.
 const SLEEP: Duration = Duration::from_secs(1);
 
@@ -69,6 +79,8 @@ pub(super) struct Node {
     outbox: Outbox,
     /// Frames from the relay.
     inbox: Vec<u8>,
+    /// Rounds of bulk output one behind the other.
+    bulk: u32,
     random: SystemRandom,
     next_index: u32,
 }
@@ -101,6 +113,7 @@ impl Node {
             due: HashMap::new(),
             outbox: Outbox::default(),
             inbox: Vec::new(),
+            bulk: 0,
             random,
             next_index: 1,
         };
@@ -124,6 +137,9 @@ impl Node {
 
     /// Waits for something to do and does it.
     pub(super) fn round(&mut self) -> Result<(), Stopped> {
+        if self.bulk >= BULK_ROUNDS {
+            std::thread::sleep(PACE);
+        }
         let now = Instant::now();
         let next = self.due.values().min().map_or(SLEEP, |at| at.saturating_duration_since(now).min(SLEEP));
         if let Err(error) = self.poll.poll(&mut self.events, Some(next))
@@ -131,6 +147,10 @@ impl Node {
         {
             log::error!("the tailnet's own peer cannot wait: {error}");
             std::thread::sleep(SLEEP);
+        }
+        let slept = now.elapsed();
+        if slept >= BULK_PAUSE {
+            self.bulk = 0;
         }
         let now = Instant::now();
         let (mut told, mut withdrawn) = (false, false);
@@ -366,6 +386,13 @@ impl Node {
         if !goes_on {
             log::error!("the relay has too much news for the server's peer");
             self.leave("the server's peer lost its place at the relay");
+        }
+        match inbox.len() {
+            // Somebody else has woken this thread.
+            0 => {}
+            length if length >= BULK_BYTES => self.bulk = self.bulk.saturating_add(1).min(2 * BULK_ROUNDS),
+            // The last part of a line, or a key.
+            _ => self.bulk /= 2,
         }
         let mut rest = inbox.as_slice();
         while let Some((frame, length)) = peek(rest) {
