@@ -15,6 +15,9 @@ use crate::domain::declare::{ARCHITECTURES, SYSTEMS};
 use crate::domain::trust::CHECK_AHEAD_DAYS;
 use crate::domain::workspaces::FullName;
 
+/// Where help shows the options that every verb has: behind its own.
+const LAST: usize = 900;
+
 /// Reach your development machines with the ordinary Coder agent and CLI: one program, one SQLite file.
 #[derive(Parser, Debug)]
 #[command(name = "moorline", version, propagate_version = false)]
@@ -22,13 +25,13 @@ pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) verb: Verb,
     /// The SQLite file [environment: MOORLINE_FILE] [default: moorline.db]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = LAST)]
     pub(super) file: Option<PathBuf>,
     /// Configuration file [environment: MOORLINE_CONFIG] [default: moorline.toml, if there is one]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = LAST + 1)]
     pub(super) config: Option<PathBuf>,
     /// Print one JSON document
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST + 2)]
     pub(super) json: bool,
 }
 
@@ -132,7 +135,7 @@ pub(super) enum User {
         /// They may do everything
         #[arg(long)]
         admin: bool,
-        /// Read their password from the first line of standard input
+        /// Read their password from the first line of standard input, even if that is a terminal
         #[arg(long)]
         password_stdin: bool,
         /// Make the file if it does not exist
