@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::context::Context;
 use super::super::place::user_name;
 use super::super::{Failure, Said, print};
-use super::confined;
+use super::{confined, was_confined};
 use crate::plugins::{self, Inspection};
 
 pub(super) fn run(context: &Context, library: &Path) -> Result<Said, Failure> {
@@ -41,9 +41,10 @@ fn shown(found: &Inspection) -> String {
     if let Some(about) = &found.description {
         line("plugin", format!("{} {}, {}", about.name, about.version, about.kind.word()));
         line("serves", about.serves.join(", "));
-        line("capabilities", about.capabilities.join(", "));
+        let none = about.capabilities.is_empty();
+        line("capabilities", if none { "none".to_owned() } else { about.capabilities.join(", ") });
     }
-    if let Some(held) = &found.confined {
+    if let Some(held) = found.confined.as_ref().filter(|held| was_confined(held)) {
         line("confined by", confined(held));
     }
     line("verdict", found.problem.clone().unwrap_or_else(|| "good".to_owned()));

@@ -87,7 +87,8 @@ fn shown(provider: &Value) -> String {
         let [calls, failures, restarts] = ["calls", "failures", "restarts"].map(|key| text(provider, key));
         line("so far", format!("{calls} calls, {failures} failures, {restarts} restarts"));
     }
-    if let Some(held) = provider.get("confined").and_then(|held| serde_json::from_value(held.clone()).ok()) {
+    let held = provider.get("confined").and_then(|held| serde_json::from_value(held.clone()).ok());
+    if let Some(held) = held.filter(super::was_confined) {
         line("confined by", super::confined(&held));
     }
     if has("last_error") {

@@ -33,6 +33,11 @@ fn absolute(library: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(library).map_err(|error| Failure::from(format!("{}: {error}", library.display())))
 }
 
+/// Without a word on Landlock, the process ended before it was confined, and nothing was loaded.
+fn was_confined(confined: &crate::plugins::Confined) -> bool {
+    !confined.landlock.is_empty()
+}
+
 /// How a library is confined, in words.
 fn confined(confined: &crate::plugins::Confined) -> String {
     let on = |held: bool| if held { "on" } else { "OFF" };
