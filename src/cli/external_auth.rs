@@ -112,6 +112,17 @@ struct Walk {
     json: bool,
 }
 
+/// The provider does not know who asks, whatever was asked.
+fn refuses_client(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(refused) if CLIENT_REFUSED.contains(&refused.code.as_str()))
+}
+
+/// Why there is no token, in words.
+fn why(error: &CallError) -> String {
+    let hint = if refuses_client(error) { "the provider refuses the client_id or its secret: " } else { "" };
+    format!("{hint}{error}")
+}
+
 /// A step failed; it was noted.
 struct Stopped;
 
@@ -156,7 +167,8 @@ impl Drop for Scratch {
 fn test(context: &Context, id: &str, code: Option<String>, device: bool) -> Result<Said, Failure> {
     let Some(provider) = configured(context).find(|provider| provider.id == id).cloned() else {
         let ids: Vec<&str> = configured(context).map(|provider| provider.id.as_str()).collect();
-        let known = if ids.is_empty() { "none is".to_owned() } else { format!("these are: {}", ids.join(", ")) };
+        let known =
+            if ids.is_empty() { "it names none".to_owned() } else { format!("it names these: {}", ids.join(", ")) };
         return Err(Failure::from(format!("there is no external auth provider {id} in the configuration; {known}")));
     };
     let scratch = Scratch::make()?;
@@ -247,7 +259,7 @@ impl Walk {
         };
         let request = ExchangeRequest { code, redirect_uri: redirect_uri.to_owned(), code_verifier: verifier };
         let token: Result<Token, _> = self.ask("exchange", &request);
-        self.note("exchange", token.as_ref().map(lifetime).map_err(CallError::to_string))?;
+        self.note("exchange", token.as_ref().map(lifetime).map_err(why))?;
         match token {
             Ok(token) => self.with(&shown, token),
             Err(_) => Err(Stopped),
@@ -260,9 +272,7 @@ impl Walk {
         let request = ExchangeRequest { code, redirect_uri: redirect_uri.to_owned(), code_verifier };
         let outcome = match self.ask::<Token>("exchange", &request) {
             Ok(_) => Err("the provider gave a token for a code that was made up".to_owned()),
-            Err(CallError::Refused(refused)) if CLIENT_REFUSED.contains(&refused.code.as_str()) => {
-                Err(format!("the provider refuses the client_id or its secret: {}", refused.message))
-            }
+            Err(error @ CallError::Refused(_)) if refuses_client(&error) => Err(why(&error)),
             Err(CallError::Refused(refused)) => {
                 Ok(format!("the provider answers, and refuses a made-up code as it should ({})", refused.code))
             }
@@ -295,7 +305,7 @@ impl Walk {
                 other => break other,
             }
         };
-        self.note("exchange", token.as_ref().map(lifetime).map_err(CallError::to_string))?;
+        self.note("exchange", token.as_ref().map(lifetime).map_err(why))?;
         Ok(token.ok())
     }
 
