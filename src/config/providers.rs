@@ -282,7 +282,7 @@ fn check_id(id: &str) -> Result<(), String> {
 fn check_oauth(table: &Map<String, Value>, kind_word: &str) -> Result<(), String> {
     let known = || OAUTH_KEYS.into_iter().chain(HOST_KEYS);
     if let Some(key) = table.keys().find(|key| !known().any(|known| known == key.as_str())) {
-        let hint = super::nearest(key, known()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let hint = super::nearest(key, known()).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
         return Err(format!("`{key}` is not known{hint}"));
     }
     if text(table, "client_id")?.is_none_or(|id| id.is_empty()) {
