@@ -32,7 +32,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
 pub fn write(duration: Duration) -> String {
     let mut seconds = duration.as_secs();
     if seconds == 0 {
-        return "0".into();
+        return "0s".into();
     }
     let mut text = String::new();
     for (unit, length) in [("h", 3_600), ("m", 60), ("s", 1)] {
