@@ -47,7 +47,7 @@ fn row(anchor: &Value) -> Vec<Html> {
     let end = Timestamp::parse(word("not_after")).ok();
     let ends = match end {
         None => text("never"),
-        Some(end) if !counts => fill("{{end}} (does not count)", &[("end", when(end))]),
+        Some(end) if !counts => fill("{{end}} (the end does not count)", &[("end", when(end))]),
         Some(end) if end <= Timestamp::now() => state("has ended", "bad"),
         Some(end) => when(end),
     };
