@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, library: &Path, given: &[PathBuf]) -> Resul
     let count = cases.len();
     let value = json!({ "library": library, "cases": cases, "passed": count - failed, "failed": failed });
     if failed == 0 {
-        let text = format!("{count} cases passed.");
+        let text = if count == 1 { "1 case passed.".to_owned() } else { format!("{count} cases passed.") };
         return Ok(Said { text, value });
     }
     if context.json {
