@@ -214,6 +214,10 @@ impl Stream for Terminal {
             // Nothing is read of a client whose shell takes nothing, so nothing is heard of it either.
             self.heard = now;
         }
+        if now.saturating_duration_since(self.next_ping) >= PING_PERIOD {
+            // This machine stood still: what its clients said meanwhile has yet to be read.
+            self.heard = now;
+        }
         if now >= self.next_ping {
             self.next_ping = now + PING_PERIOD;
             if now.saturating_duration_since(self.heard) >= SILENT {
