@@ -60,11 +60,15 @@ type Tab struct {
 	asked     int
 }
 
-// NewChromium starts one for this server; it ends with the test.
+// NewChromium starts one for this server, with a profile of its own; it ends with the test.
 func (s *Server) NewChromium() *Chromium {
 	t := s.t
 	t.Helper()
 	bin, err := chromiumBin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile, err := os.MkdirTemp(s.Dir, "chromium")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +77,7 @@ func (s *Server) NewChromium() *Chromium {
 		// Tests may run as root in a container, where its sandbox cannot start.
 		chromedp.NoSandbox,
 		chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.UserDataDir(filepath.Join(s.Dir, "chromium")),
+		chromedp.UserDataDir(profile),
 		chromedp.WindowSize(1000, 700),
 	)
 	ctx, end := chromedp.NewExecAllocator(context.Background(), options...)
