@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -80,6 +81,8 @@ func (s *Site) StartAgent(opts AgentOptions) *Agent {
 		s.giveTo(dir, opts.UID)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: opts.UID, Gid: opts.UID}}
 	}
+	// After the agent itself: cleanups run in reverse.
+	s.t.Cleanup(func() { endScreens(dir) })
 	a := &Agent{
 		Home:  filepath.Join(dir, "home"),
 		t:     s.t,
@@ -155,6 +158,20 @@ func (s *Site) toolEnv(dir, token string) []string {
 		"CODER_AGENT_URL=" + s.Front.JoinPath("/").String(),
 		"CODER_AGENT_TOKEN=" + token,
 	}...)
+}
+
+// endScreens ends the GNU screens of an agent's shells, which outlive it on purpose.
+func endScreens(dir string) {
+	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		if err != nil || !strings.HasPrefix(string(line), "SCREEN\x00") || !strings.Contains(string(line), dir+"/") {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // Stop ends the agent with SIGTERM, as a service manager would, and returns how
