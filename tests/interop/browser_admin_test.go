@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -135,7 +136,11 @@ func list(texts []string) string {
 
 func TestBrowserAdministratorBringsSomebodyInAndSendsThemAway(t *testing.T) {
 	t.Parallel()
-	site := &harness.Site{Server: harness.StartServer(t)}
+	var args []string
+	if dir := os.Getenv(harness.EnvPlugins); dir != "" {
+		args = []string{"--plugin-dir", dir}
+	}
+	site := &harness.Site{Server: harness.StartServer(t, args...)}
 	site.AddUser(chief, true)
 	_, admin := newTab(site, chief, browserPassword)
 
