@@ -19,6 +19,7 @@ pub mod first_user;
 pub mod git_key;
 pub mod health;
 pub mod identity;
+pub mod inquiry;
 pub mod instance;
 pub mod inventory;
 pub mod names;

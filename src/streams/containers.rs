@@ -7,25 +7,18 @@ use ring::digest::{Digest, SHA256, digest};
 use super::socket::{FAILURE, NORMAL, OneWay};
 use super::watching::{News, Visitor, Watching};
 use super::{Out, Stream};
-use crate::config::limits::{AGENT_INACTIVE, ANSWERS_OF_ONE, STREAM_HIGH_WATER};
+use crate::config::limits::{AGENT_INACTIVE, STREAM_HIGH_WATER};
 use crate::domain::Shared;
+use crate::domain::inquiry::{self, Inquiry, Unanswered};
 use crate::model::AgentId;
-use crate::ops::budget::Held;
 use crate::ops::hub::Topic;
 use crate::ops::mail::{Address, Mail};
-use crate::ops::places::Place;
-use crate::tailnet::peer::{Conduit, State, Within};
-use crate::wire::exchange::{Coming, request};
 
-/// The agent's port for its HTTP API.
-const PORT: u16 = 4;
 /// Time between two looks; the agent itself looks at its containers every 10 s (agent/agentcontainers/api.go,
 /// v2.24.0).
 const EVERY: Duration = Duration::from_secs(5);
 /// Time for one look.
 const ANSWERED: Duration = Duration::from_secs(30);
-/// Largest answer, bytes.
-const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 /// Data from the client ends the socket with this code.
 const UNEXPECTED_DATA: u16 = 1008;
 
@@ -55,48 +48,34 @@ struct Watch {
     /// When the next look is due.
     look_at: Instant,
     /// A look that is under way.
-    look: Option<Look>,
+    look: Option<Inquiry>,
     /// SHA-256 of what was said last.
     last: Option<Digest>,
-}
-
-struct Look {
-    conduit: Conduit,
-    /// What came of it so far.
-    coming: Coming,
-    /// Its share of the memory for all answers.
-    held: Held,
-    _place: Place<AgentId>,
 }
 
 impl Watch {
     fn look(&mut self, now: Instant) {
         self.look_at = now + EVERY;
         let Some(address) = self.address.clone() else { return };
-        let Some(place) = self.app.answers.take(self.agent, ANSWERS_OF_ONE) else { return };
+        let Some(mut look) = Inquiry::admit(&self.app, self.agent) else { return };
         let notify = Box::new(move || address.try_post(Mail::Inbox { tag: 0 }));
-        let question = request("GET", self.path, "agent", &[]);
-        let within = Within { open: now + ANSWERED, over: Some(now + ANSWERED) };
-        let conduit = self.app.peer.dial(self.agent, PORT, question, within, notify);
-        let held = self.app.answers_memory.hold();
-        self.look = Some(Look { conduit, coming: Coming::default(), held, _place: place });
+        let due = now + ANSWERED;
+        look.begin(inquiry::ask(&self.app, self.agent, ("GET", self.path), (due, due), notify));
+        self.look = Some(look);
     }
 
     fn read(&mut self, out: &mut Out) {
-        let Some(Look { conduit, coming, held, .. }) = &mut self.look else { return };
-        let state = conduit.read(coming.buffer());
-        let has_room = coming.length() <= ANSWER_BYTES && held.cover(coming.length());
-        let under_way = matches!(state, State::Dialing | State::Open);
-        if under_way && has_room && !coming.is_whole() {
-            return;
-        }
-        let Some(Look { coming, held: _memory, .. }) = self.look.take() else { return };
-        let told = match (state, coming.answer()) {
-            (State::Failed(why), _) => Err(why),
-            (_, Some(answer)) if answer.status == 200 => Ok(answer.body),
-            (_, Some(answer)) => Err(format!("the agent answers {} to a question for its containers", answer.status)),
-            (_, _) if !has_room => Err("the agent's answer is larger than what the server has room for".to_owned()),
-            (_, None) => Err("the agent's answer was cut off, or is no HTTP".to_owned()),
+        let Some(told) = self.look.as_mut().and_then(Inquiry::read) else { return };
+        // Its share of the memory is held until the answer is passed on.
+        let _look = self.look.take();
+        let told = match told {
+            Ok(answer) if answer.status == 200 => Ok(answer.body),
+            Ok(answer) => Err(format!("the agent answers {} to a question for its containers", answer.status)),
+            Err(Unanswered::Failed(why)) => Err(why),
+            Err(Unanswered::TooLarge) => {
+                Err("the agent's answer is larger than what the server has room for".to_owned())
+            }
+            Err(Unanswered::Unreadable) => Err("the agent's answer was cut off, or is no HTTP".to_owned()),
         };
         let body = match told.map(String::from_utf8) {
             Ok(Ok(text)) => text,
