@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use moorline::model::UserId;
-use moorline::ops::hub::Hub;
-use moorline::store::{Options, Store, default_key_file};
-
 use crate::harness::http::Client;
 use crate::harness::provider::Fake;
-use crate::harness::{Server, link, plugins};
+use crate::harness::{Server, link};
 use crate::load;
 
 const TIME: Duration = Duration::from_secs(4);
@@ -19,33 +15,7 @@ const PLAIN: &str = "/api/v2/workspaceagents/me/gitsshkey";
 /// A server whose agent's owner is signed in at a provider with a token of this length.
 fn site(length: usize) -> (Server, Fake, String) {
     let fake = Fake::start();
-    let mut server = Server::start();
-    server.user("alice");
-    let (_, agent) = server.workspace("alice", "dev");
-    let users = server.verb(&["user", "list"]);
-    let alice = users["users"].as_array().unwrap().iter().find(|user| user["name"] == "alice").unwrap()["id"].clone();
-    server.terminate();
-    let config = format!(
-        "[[external_auth]]\nid = 'gh'\ntype = 'github'\nclient_id = 'c'\nclient_secret = 's'\nlibrary = '{}'\nproxy = ''\n\
-         token_url = '{url}/login/oauth/access_token'\nvalidate_url = '{url}/user'\n\
-         revoke_url = '{url}/revoke'\napp_installations_url = '{url}/user/installations'\n",
-        plugins::library("moorline-oauth").display(),
-        url = fake.url,
-    );
-    std::fs::write(server.dir().join("moorline.toml"), config).unwrap();
-    let store = Store::open(Options {
-        file: server.file(),
-        key_file: default_key_file(&server.file()),
-        create: false,
-        readers: 1,
-        hub: Hub::default(),
-        allow_network_file_system: true,
-    })
-    .unwrap();
-    let alice = UserId(alice.as_str().unwrap().parse().unwrap());
-    link::put_into(&store, "gh", alice, &link::token(&"t".repeat(length), "", None));
-    store.close();
-    server.restart();
+    let (server, agent) = link::linked_server(&fake, &link::token(&"t".repeat(length), "", None));
     (server, fake, agent)
 }
 

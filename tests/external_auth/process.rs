@@ -2,15 +2,12 @@
 
 use std::time::Duration;
 
-use moorline::model::UserId;
-use moorline::ops::hub::Hub;
-use moorline::store::{Options, Store, default_key_file};
 use serde_json::{Value, json};
 
 use crate::harness::http::{Answer, Client};
 use crate::harness::link::{self, token};
 use crate::harness::provider::{Fake, Says};
-use crate::harness::{Server, plugins, until};
+use crate::harness::{Server, until};
 
 const PATH: &str = "/api/v2/workspaceagents/me/external-auth?id=gh&match=";
 
@@ -24,33 +21,7 @@ struct Site {
 fn site() -> Site {
     let fake = Fake::start();
     fake.know().refresh_token = "refresh-0".into();
-    let mut server = Server::start();
-    server.user("alice");
-    let (_, agent) = server.workspace("alice", "dev");
-    let users = server.verb(&["user", "list"]);
-    let alice = users["users"].as_array().unwrap().iter().find(|user| user["name"] == "alice").unwrap()["id"].clone();
-    server.terminate();
-    let config = format!(
-        "[[external_auth]]\nid = 'gh'\ntype = 'github'\nclient_id = 'client-id'\nclient_secret = 'Cl1entS3cret'\n\
-         library = '{}'\nproxy = ''\ntoken_url = '{url}/login/oauth/access_token'\nvalidate_url = '{url}/user'\n\
-         revoke_url = '{url}/revoke'\napp_installations_url = '{url}/user/installations'\n",
-        plugins::library("moorline-oauth").display(),
-        url = fake.url,
-    );
-    std::fs::write(server.dir().join("moorline.toml"), config).unwrap();
-    let store = Store::open(Options {
-        file: server.file(),
-        key_file: default_key_file(&server.file()),
-        create: false,
-        readers: 1,
-        hub: Hub::default(),
-        allow_network_file_system: true,
-    })
-    .unwrap();
-    let alice = UserId(alice.as_str().unwrap().parse().unwrap());
-    link::put_into(&store, "gh", alice, &token("token-0", "refresh-0", Some(-5)));
-    store.close();
-    server.restart();
+    let (server, agent) = link::linked_server(&fake, &token("token-0", "refresh-0", Some(-5)));
     Site { fake, server, agent }
 }
 

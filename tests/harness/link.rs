@@ -2,11 +2,14 @@
 
 use moorline::domain::App;
 use moorline::model::{Timestamp, UserId};
-use moorline::ops::hub::Topic;
+use moorline::ops::hub::{Hub, Topic};
 use moorline::store::external_auth::{self, Link, State};
-use moorline::store::{Error, Store};
+use moorline::store::{Error, Options, Store, default_key_file};
 use moorline_plugin::schema::Token;
 use rusqlite::OptionalExtension;
+
+use super::provider::Fake;
+use super::{Server, plugins};
 
 /// A token that ends in so many seconds.
 pub fn token(access: &str, refresh: &str, seconds: Option<i64>) -> Token {
@@ -85,4 +88,36 @@ pub fn audited(app: &App, action: &str) -> Option<(String, String)> {
                 .map_err(Error::from)
         })
         .unwrap()
+}
+
+/// A server with that provider as `gh`, and the token of an agent whose owner is signed in there with `token`.
+pub fn linked_server(fake: &Fake, token: &Token) -> (Server, String) {
+    let mut server = Server::start();
+    server.user("alice");
+    let (_, agent) = server.workspace("alice", "dev");
+    let users = server.verb(&["user", "list"]);
+    let alice = users["users"].as_array().unwrap().iter().find(|user| user["name"] == "alice").unwrap()["id"].clone();
+    server.terminate();
+    let config = format!(
+        "[[external_auth]]\nid = 'gh'\ntype = 'github'\nclient_id = 'client-id'\nclient_secret = 'Cl1entS3cret'\n\
+         library = '{}'\nproxy = ''\ntoken_url = '{url}/login/oauth/access_token'\nvalidate_url = '{url}/user'\n\
+         revoke_url = '{url}/revoke'\napp_installations_url = '{url}/user/installations'\n",
+        plugins::library("moorline-oauth").display(),
+        url = fake.url,
+    );
+    std::fs::write(server.dir().join("moorline.toml"), config).unwrap();
+    let store = Store::open(Options {
+        file: server.file(),
+        key_file: default_key_file(&server.file()),
+        create: false,
+        readers: 1,
+        hub: Hub::default(),
+        allow_network_file_system: true,
+    })
+    .unwrap();
+    let alice = UserId(alice.as_str().unwrap().parse().unwrap());
+    put_into(&store, "gh", alice, token);
+    store.close();
+    server.restart();
+    (server, agent)
 }
