@@ -293,11 +293,22 @@ func TestAPersonHasSoManyTerminals(t *testing.T) {
 	site, _ := readySite(t, "")
 	// As many as WATCHERS_OF_ONE lets there be of one agent, which is what one person may have in all.
 	const most = 256
-	for range most {
+	another := func() {
 		opts := ptyOf(site)
 		opts.Command = "cat"
 		openTerminal(t, site.Client, opts)
 	}
+	for range most {
+		another()
+	}
+	// On a busy machine one may have ended meanwhile, and its place is free again.
+	harness.Eventually(t, harness.Patience, func() error {
+		if open := site.Metric("moorline_terminals"); open < most {
+			another()
+			return fmt.Errorf("%v terminals are open", open)
+		}
+		return nil
+	})
 	refused := refusal(t, site.Client, ptyOf(site))
 	require.Equal(t, http.StatusTooManyRequests, refused.StatusCode())
 	require.Contains(t, refused.Message, "256 terminals")
